@@ -1,0 +1,1 @@
+"""All that knows Redis: keys, scripts, links, and the embedded server."""

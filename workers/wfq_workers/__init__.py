@@ -1,0 +1,1 @@
+"""Processes that do the work: orchestrator, activity, scheduler and listener loops."""
