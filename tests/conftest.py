@@ -1,0 +1,118 @@
+"""Fixtures for all tests: servers of our own, and processes that end with the test.
+
+``redis_url``       each test on fakeredis, the embedded Valkey and redis-server 7
+``real_redis_url``  each test on the two real servers
+``valkey_url``      the embedded Valkey alone (tests of processes, where one server is enough)
+``start_server``    a server for this test alone, which it may kill, stop and fill
+``processes``       starts processes and ends them; their logs are shown when the test fails
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import WHY_SKIPPED, Kind, LocalServer, Processes, find_binary, is_setting
+
+_processes_key = pytest.StashKey[Processes]()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    """Run `@pytest.mark.anyio` tests on asyncio only."""
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in filter(is_setting, list(os.environ)):
+        monkeypatch.delenv(name)
+
+
+class _SharedServers:
+    """One server of each kind for a whole session (each xdist worker has a session)."""
+
+    def __init__(self) -> None:
+        self._running: dict[Kind, LocalServer] = {}
+
+    def empty(self, kind: Kind) -> LocalServer:
+        """Return the running server of that kind without data, or skip the test."""
+        if find_binary(kind) is None:
+            pytest.skip(WHY_SKIPPED[kind])
+        if kind not in self._running:
+            self._running[kind] = LocalServer(kind)
+        self._running[kind].flush()
+        return self._running[kind]
+
+    def close(self) -> None:
+        for server in self._running.values():
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def _shared_servers() -> Iterator[_SharedServers]:
+    servers = _SharedServers()
+    yield servers
+    servers.close()
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> str:
+    """The URL of an empty store: fakeredis (a name of its own), Valkey, redis-server."""
+    if request.param == "memory":
+        return f"memory://{uuid.uuid4().hex}"
+    return _shared_servers.empty(request.param).url
+
+
+@pytest.fixture(params=["valkey", "redis"])
+def real_redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> str:
+    """The URL of an empty real server: Valkey, redis-server."""
+    return _shared_servers.empty(request.param).url
+
+
+@pytest.fixture
+def valkey_url(_shared_servers: _SharedServers) -> str:
+    """The URL of an empty embedded Valkey."""
+    return _shared_servers.empty("valkey").url
+
+
+@pytest.fixture
+def start_server() -> Iterator[Callable[..., LocalServer]]:
+    """Start servers for this test alone: ``start_server("valkey", "--appendonly", "yes")``."""
+    started: list[LocalServer] = []
+
+    def start(kind: Kind = "valkey", *options: str) -> LocalServer:
+        if find_binary(kind) is None:
+            pytest.skip(WHY_SKIPPED[kind])
+        started.append(LocalServer(kind, options))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.close()
+
+
+@pytest.fixture
+def processes(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes]:
+    """Start processes that end with the test; see `tests.servers.Processes`."""
+    started = Processes(tmp_path / "processes")
+    request.node.stash[_processes_key] = started
+    yield started
+    started.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show what the test's processes wrote, where the test failed."""
+    report = yield
+    started = item.stash.get(_processes_key, None)
+    if started is not None and report.failed:
+        for process in started.spawned:
+            report.sections.append((f"log of {process.log_path.name}", process.log()[-20_000:]))
+    return report
