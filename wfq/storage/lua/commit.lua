@@ -1,0 +1,195 @@
+-- commit: make the turns of one batch durable, of one partition and queue.
+--
+-- Guarantee: all of it or nothing, and only once: it is refused unless the lease token is
+-- valid, the batch follows the last committed one, and every instance has exactly the number
+-- of history elements the turn was computed from. An instance that was purged or reborn
+-- meanwhile loses only its own part. The events consumed leave the stream in the same step
+-- in which they enter a history, so an entry is gone if and only if it is recorded or was
+-- dropped on purpose. Works on a full Redis: the first write frees memory.
+--
+-- KEYS[1]  hash        lease of the partition and queue
+-- KEYS[2]  stream      events of the partition and queue
+-- KEYS[3]  sorted set  timers
+-- KEYS[4]  hash        messages of waiting tasks
+-- KEYS[5]  string      prefix of the partition's keys, "wfq:{ns:p}:"
+-- ARGV[1]  lease token
+-- ARGV[2]  id of the last entry committed before this batch ("0" after acquire)
+-- ARGV[3]  id of the last entry of this batch, or "" when the batch is not finished by this call
+-- ARGV[4]  first id that stays in the stream, or "" with ARGV[3]
+-- ARGV[5]  notice to publish on the changes channel, or ""
+-- ARGV[6]  number of instances; then per instance:
+--   id, incarnation, history length before, turn record ("" for none), number of operations;
+--   then per operation a letter and its values:
+--   A queue message                 an activity entry
+--   T due member                    a timer (due in epoch ms)
+--   z member                        a timer that is no longer wanted
+--   h field                         the message of a task that is no longer wanted
+--   S field value                   set a field of the instance hash
+--   D field                         delete a field of the instance hash
+--   I from to created               move between status indexes
+--   E queue target event            an event for an instance of this partition (no check)
+--   P target incarnation event      the same, only if that incarnation lives, on its own queue
+--   C id inc name queue birth created taken_event   a child; an id that is taken sends
+--                                   taken_event to this instance instead
+--   O message                       a message for another partition
+--   B count                         external events that no longer wait for a taker
+--   N birth                         continue as new: the history starts again with this record
+--   U cursor                        dispatch is unfinished: "turn offset"
+--   Q queue                         the instance moves to this queue, with its unread events
+-- Reply: {"committed", ids that were dropped...} | {"stale", reason}.
+
+local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local count = tonumber(ARGV[6])
+local OPERANDS = {A = 2, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, O = 1,
+  B = 1, N = 1, U = 1, Q = 1}
+
+-- Pass 1 only reads: once it is through, nothing below may fail.
+local held = redis.call('HMGET', lease, 'token', 'pos')
+if held[1] ~= token then return {'stale', 'token'} end
+if held[2] ~= before then return {'stale', 'position'} end
+local reply, gone = {'committed'}, {}
+local at = 7
+for n = 1, count do
+  local id, inc, turns = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
+    gone[n] = true
+    reply[#reply + 1] = id
+  elseif redis.call('LLEN', prefix .. 'history:' .. id) ~= turns then
+    return {'stale', 'turns'}
+  end
+  local left = tonumber(ARGV[at + 4])
+  at = at + 5
+  while left > 0 do
+    at = at + 1 + OPERANDS[ARGV[at]]
+    left = left - 1
+  end
+end
+
+if last ~= '' then
+  redis.call('XTRIM', stream, 'MINID', keep)
+  redis.call('HSET', lease, 'pos', last)
+else
+  redis.call('HDEL', lease, 'suspended')
+end
+
+local due, undue, forget, events, enter, leave = {}, {}, {}, {}, {}, {}
+local earliest = nil
+
+local function flush(command, key, values)
+  local size = #values
+  for first = 1, size, 2000 do
+    redis.call(command, key, unpack(values, first, math.min(first + 1999, size)))
+  end
+end
+
+local function gather(map, key, a, b)
+  local values = map[key]
+  if not values then
+    values = {}
+    map[key] = values
+  end
+  values[#values + 1] = a
+  if b then values[#values + 1] = b end
+end
+
+local function send(queue, id, event)
+  local values = events[queue]
+  if values and #values >= 512 then
+    redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(values))
+    events[queue] = nil
+  end
+  gather(events, queue, id, event)
+end
+
+at = 7
+for n = 1, count do
+  local id, inc, record, left = ARGV[at], ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
+  at = at + 5
+  local skip = gone[n]
+  if not skip and record ~= '' then redis.call('RPUSH', prefix .. 'history:' .. id, record) end
+  while left > 0 do
+    local op = ARGV[at]
+    local a, b, c = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    if skip then
+      op = ''
+    elseif op == 'A' then
+      redis.call('XADD', prefix .. 'activities:' .. a, '*', id, b)
+    elseif op == 'T' then
+      due[#due + 1] = a
+      due[#due + 1] = b
+      if not earliest or tonumber(a) < earliest then earliest = tonumber(a) end
+    elseif op == 'z' then
+      undue[#undue + 1] = a
+    elseif op == 'h' then
+      forget[#forget + 1] = a
+    elseif op == 'S' then
+      redis.call('HSET', prefix .. 'instance:' .. id, a, b)
+    elseif op == 'D' then
+      redis.call('HDEL', prefix .. 'instance:' .. id, a)
+    elseif op == 'I' then
+      gather(leave, a, id)
+      gather(enter, b, c, id)
+    elseif op == 'E' then
+      send(a, b, c)
+    elseif op == 'P' then
+      local target = redis.call('HMGET', prefix .. 'instance:' .. a, 'inc', 'queue', 'status')
+      local status = target[3]
+      if target[1] == b and status ~= 'COMPLETED' and status ~= 'FAILED' and status ~= 'TERMINATED' then
+        send(target[2], a, c)
+      end
+    elseif op == 'C' then
+      local queue, birth, created, taken = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+      local child = prefix .. 'instance:' .. a
+      local other = redis.call('HGET', child, 'inc')
+      if not other then
+        redis.call('HSET', child, 'inc', b, 'name', c, 'queue', queue, 'created', created, 'parent', id)
+        redis.call('RPUSH', prefix .. 'history:' .. a, birth)
+        gather(enter, 'RUNNING', created, a)
+        send(queue, a, '["S","' .. b .. '",' .. birth .. ']')
+      elseif other ~= b then
+        local own = redis.call('HGET', prefix .. 'instance:' .. id, 'queue')
+        send(own, id, taken)
+      end
+    elseif op == 'O' then
+      redis.call('XADD', prefix .. 'outbox', '*', 'm', a)
+    elseif op == 'B' then
+      redis.call('HINCRBY', prefix .. 'instance:' .. id, 'inbox', -tonumber(a))
+    elseif op == 'N' then
+      redis.call('RPUSH', prefix .. 'history:' .. id, a)
+      redis.call('LTRIM', prefix .. 'history:' .. id, -1, -1)
+      redis.call('HINCRBY', prefix .. 'instance:' .. id, 'gen', 1)
+    elseif op == 'U' then
+      redis.call('HSET', prefix .. 'cursors', id, a)
+    elseif op == 'Q' then
+      redis.call('HSET', prefix .. 'instance:' .. id, 'queue', a)
+      -- What came after this batch waits in the old stream: it moves along, in its order,
+      -- and the old owner drops its copy because the instance is no longer on its queue.
+      for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. (last ~= '' and last or before), '+')) do
+        local fields = entry[2]
+        for f = 1, #fields, 2 do
+          if fields[f] == id then send(a, id, fields[f + 1]) end
+        end
+      end
+    end
+    at = at + 1 + OPERANDS[ARGV[at]]
+    left = left - 1
+  end
+end
+
+if #undue > 0 then flush('ZREM', timers, undue) end
+if #forget > 0 then flush('HDEL', tasks, forget) end
+for status, ids in pairs(leave) do flush('ZREM', prefix .. 'index:' .. status, ids) end
+for status, ids in pairs(enter) do flush('ZADD', prefix .. 'index:' .. status, ids) end
+if #due > 0 then
+  local head = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
+  flush('ZADD', timers, due)
+  if not head[2] or earliest < tonumber(head[2]) then
+    redis.call('PUBLISH', prefix .. 'wake', string.format('%.0f', earliest))
+  end
+end
+for queue, fields in pairs(events) do
+  redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))
+end
+if notice ~= '' then redis.call('PUBLISH', prefix .. 'changes', notice) end
+return reply

@@ -1,0 +1,66 @@
+-- deliver: apply messages of another partition's outbox to this partition.
+--
+-- Guarantee: each message is applied once and in order: the id of the last one applied is
+-- kept per source, and anything not above it is skipped. A full Redis refuses the call
+-- before anything is written, and the source keeps its messages.
+--
+-- KEYS[1]  hash    last outbox id applied, by source partition
+-- KEYS[2]  string  prefix of the partition's keys, "wfq:{ns:p}:"
+-- ARGV[1]  source partition
+-- ARGV[2]  number of messages; then per message ms and sequence of its outbox id, a letter and
+--   four or eight values:
+--   E  id, incarnation or "", kind ("E", "L" or "T"), event        an event for an instance; kind
+--      "T" (a task's outcome) is taken whole, the others are ["<kind>","<inc>"<event>
+--   C  id, incarnation, name, queue, birth behind its time, parent id, "", ""   start a child
+-- Reply: per message "applied" | "skipped" | "unknown" | "taken" | "finished".
+
+local applied, prefix = KEYS[1], KEYS[2]
+local source, count = ARGV[1], tonumber(ARGV[2])
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+local seen = redis.call('HGET', applied, source) or '0-0'
+local seen_ms, seen_seq = string.match(seen, '^(%d+)-(%d+)$')
+seen_ms, seen_seq = tonumber(seen_ms), tonumber(seen_seq)
+local replies, newest = {}, nil
+local at = 3
+for n = 1, count do
+  local ms, seq, kind = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
+  local id, inc = ARGV[at + 3], ARGV[at + 4]
+  local old = ms < seen_ms or (ms == seen_ms and seq <= seen_seq)
+  local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'status', 'queue')
+  local status = found[2]
+  if old then
+    replies[n] = 'skipped'
+  elseif kind == 'E' then
+    local form, event = ARGV[at + 5], ARGV[at + 6]
+    if not found[1] or (inc ~= '' and inc ~= found[1]) then
+      replies[n] = 'unknown'
+    elseif status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED' then
+      replies[n] = 'finished'
+    else
+      if form ~= 'T' then event = '["' .. form .. '","' .. found[1] .. '"' .. event end
+      redis.call('XADD', prefix .. 'events:' .. found[3], '*', id, event)
+      if form == 'E' then redis.call('HINCRBY', prefix .. 'instance:' .. id, 'inbox', 1) end
+      replies[n] = 'applied'
+    end
+  else
+    local name, queue, birth, parent = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
+    if found[1] and found[1] ~= inc then
+      replies[n] = 'taken'
+    elseif found[1] then
+      replies[n] = 'skipped'
+    else
+      birth = '["B",' .. now .. birth
+      redis.call('RPUSH', prefix .. 'history:' .. id, birth)
+      redis.call('HSET', prefix .. 'instance:' .. id, 'inc', inc, 'name', name, 'queue', queue,
+        'created', now, 'parent', parent)
+      redis.call('ZADD', prefix .. 'index:RUNNING', now, id)
+      redis.call('XADD', prefix .. 'events:' .. queue, '*', id, '["S","' .. inc .. '",' .. birth .. ']')
+      replies[n] = 'applied'
+    end
+  end
+  if not old then newest = string.format('%.0f-%.0f', ms, seq) end
+  at = at + (kind == 'E' and 7 or 11)
+end
+if newest then redis.call('HSET', applied, source, newest) end
+return replies

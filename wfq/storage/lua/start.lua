@@ -1,0 +1,96 @@
+-- start: create instances of one partition and queue their first event.
+--
+-- Guarantee: an item either leaves an instance with its birth record, index entry and
+-- start event (or delayed-start timer), or nothing. Safe to send twice: an instance that
+-- already has the given incarnation answers "started" again. A full Redis refuses the
+-- whole call before anything is written (the first write is RPUSH).
+--
+-- KEYS[1]  string  prefix of the partition's keys, "wfq:{ns:p}:"; names its slot
+-- ARGV[1]  number of items; then per item eight values:
+--   id           instance id
+--   incarnation  random, new for every start
+--   queue        the application that has the code
+--   name         workflow name
+--   birth        the birth record behind its creation time: ',"inc",gen,...]'
+--   due          epoch ms of a delayed start, or "" for now
+--   policy       what an existing instance means: "error", "existing" or "replace"
+--   tags         JSON object, or ""
+-- Reply: per item {"started", incarnation} | {"exists", incarnation, status} where status
+-- is "" for a live instance.
+
+local prefix = KEYS[1]
+local count = tonumber(ARGV[1])
+local time = redis.call('TIME')
+local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
+
+local replies, fresh, seen = {}, {}, {}
+local at = 2
+for n = 1, count do
+  local item = {
+    id = ARGV[at], inc = ARGV[at + 1], queue = ARGV[at + 2], name = ARGV[at + 3],
+    birth = ARGV[at + 4], due = ARGV[at + 5], tags = ARGV[at + 7],
+  }
+  local policy = ARGV[at + 6]
+  at = at + 8
+  local inc, status, gone = seen[item.id], false, false
+  if not inc then
+    local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')
+    inc, status = found[1], found[2]
+    gone = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
+  end
+  if not inc or (gone and policy == 'replace' and inc ~= item.inc) then
+    item.old = gone and status
+    fresh[#fresh + 1] = item
+    seen[item.id] = item.inc
+    replies[n] = {'started', item.inc}
+  elseif inc == item.inc then
+    replies[n] = {'started', inc}
+  else
+    replies[n] = {'exists', inc, status or ''}
+  end
+end
+
+local events, running, waiting, timers = {}, {}, {}, {}
+for _, item in ipairs(fresh) do
+  local instance, history = prefix .. 'instance:' .. item.id, prefix .. 'history:' .. item.id
+  local birth = '["B",' .. now .. item.birth
+  redis.call('RPUSH', history, birth)
+  if item.old then
+    -- The id is used again: only the record just pushed survives.
+    redis.call('LTRIM', history, -1, -1)
+    redis.call('DEL', instance)
+    redis.call('ZREM', prefix .. 'index:' .. item.old, item.id)
+  end
+  redis.call('HSET', instance, 'inc', item.inc, 'name', item.name, 'queue', item.queue, 'created', now)
+  if item.tags ~= '' then redis.call('HSET', instance, 'tags', item.tags) end
+  if item.due == '' then
+    running[#running + 1] = now
+    running[#running + 1] = item.id
+    local pairs_of = events[item.queue]
+    if not pairs_of then
+      pairs_of = {}
+      events[item.queue] = pairs_of
+    end
+    pairs_of[#pairs_of + 1] = item.id
+    pairs_of[#pairs_of + 1] = '["S","' .. item.inc .. '",' .. birth .. ']'
+  else
+    redis.call('HSET', instance, 'status', 'PENDING')
+    waiting[#waiting + 1] = now
+    waiting[#waiting + 1] = item.id
+    timers[#timers + 1] = item.due
+    timers[#timers + 1] = 'S ' .. item.queue .. ' ' .. item.id .. ' ' .. item.inc
+  end
+end
+
+if #running > 0 then redis.call('ZADD', prefix .. 'index:RUNNING', unpack(running)) end
+if #waiting > 0 then redis.call('ZADD', prefix .. 'index:PENDING', unpack(waiting)) end
+for queue, fields in pairs(events) do
+  redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))
+end
+if #timers > 0 then
+  local head = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
+  redis.call('ZADD', prefix .. 'timers', unpack(timers))
+  local new = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
+  if new[2] ~= head[2] then redis.call('PUBLISH', prefix .. 'wake', new[2]) end
+end
+return replies

@@ -1,0 +1,114 @@
+"""Namespace metadata and the register of live workers: plain commands, no scripts."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from wfq.errors import SchemaMismatch
+from wfq.storage.keys import DEFAULT_PARTITIONS, Namespace
+from wfq.storage.link import AsyncLink, SyncLink
+
+#: Version of the stored layout. A namespace with a higher one is refused.
+SCHEMA = 1
+#: A worker that has not reported for so long is taken for gone.
+WORKER_TTL_MS = 15_000
+
+
+def open_namespace(link: SyncLink, name: str, *, partitions: int = DEFAULT_PARTITIONS) -> Namespace:
+    """The namespace, created if it is new. Raises: SchemaMismatch, StorageError."""
+    meta = Namespace(name, 1).meta
+    found = link.command("HMGET", meta, "schema", "partitions")
+    if found[1] is None:
+        link.command(
+            "EVAL",
+            "for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end",
+            1, meta, "schema", SCHEMA, "partitions", partitions, "epoch", secrets.token_hex(8),
+        )  # fmt: skip
+        found = link.command("HMGET", meta, "schema", "partitions")
+    return _checked(name, found)
+
+
+async def open_namespace_async(
+    link: AsyncLink, name: str, *, partitions: int = DEFAULT_PARTITIONS
+) -> Namespace:
+    """The asyncio twin of `open_namespace`."""
+    meta = Namespace(name, 1).meta
+    found = await link.command("HMGET", meta, "schema", "partitions")
+    if found[1] is None:
+        await link.command(
+            "EVAL",
+            "for i = 1, #ARGV, 2 do redis.call('HSETNX', KEYS[1], ARGV[i], ARGV[i + 1]) end",
+            1, meta, "schema", SCHEMA, "partitions", partitions, "epoch", secrets.token_hex(8),
+        )  # fmt: skip
+        found = await link.command("HMGET", meta, "schema", "partitions")
+    return _checked(name, found)
+
+
+def _checked(name: str, found: list[bytes | None]) -> Namespace:
+    schema, partitions = int(found[0] or 0), int(found[1] or 0)
+    if schema > SCHEMA:
+        raise SchemaMismatch(
+            f"namespace {name!r} has schema {schema}, this wfq reads up to {SCHEMA}; upgrade wfq"
+        )
+    return Namespace(name, partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """What a live worker registered; times in epoch ms of the server."""
+
+    worker_id: str
+    seen_ms: int
+    details: dict[str, Any]
+
+
+def server_now_ms(link: SyncLink) -> int:
+    """The server's clock in epoch ms."""
+    seconds, micros = link.command("TIME")
+    return int(seconds) * 1000 + int(micros) // 1000
+
+
+def register_worker(link: SyncLink, namespace: Namespace, info: WorkerInfo) -> None:
+    """Report a worker alive, with what it serves; it is forgotten after `WORKER_TTL_MS`."""
+    now = server_now_ms(link)
+    document = orjson.dumps(info.details)
+    link.command("SET", namespace.worker(info.worker_id), document, "PX", WORKER_TTL_MS)
+    link.command("ZADD", namespace.workers, now, info.worker_id)
+    link.command("ZREMRANGEBYSCORE", namespace.workers, "-inf", now - 10 * WORKER_TTL_MS)
+    queues = info.details.get("queues")
+    if queues:
+        link.command("SADD", namespace.queues, *queues)
+
+
+def forget_worker(link: SyncLink, namespace: Namespace, worker_id: str) -> None:
+    """Remove a worker that stopped."""
+    link.command("DEL", namespace.worker(worker_id))
+    link.command("ZREM", namespace.workers, worker_id)
+
+
+def live_workers(link: SyncLink, namespace: Namespace) -> list[WorkerInfo]:
+    """The workers that reported lately, by id."""
+    rows = link.command("ZRANGE", namespace.workers, 0, -1, "WITHSCORES")
+    workers = []
+    for worker_id, score in sorted(zip(rows[::2], rows[1::2], strict=True)):
+        document = link.command("GET", namespace.worker(worker_id.decode()))
+        if document is not None:
+            workers.append(
+                WorkerInfo(worker_id.decode(), int(float(score)), orjson.loads(document))
+            )
+    return workers
+
+
+def known_queues(link: SyncLink, namespace: Namespace) -> list[str]:
+    """Queues that were ever used, sorted."""
+    return sorted(name.decode() for name in link.command("SMEMBERS", namespace.queues))
+
+
+def monotonic_ms() -> int:
+    """Milliseconds of a clock that never steps; only differences mean anything."""
+    return time.monotonic_ns() // 1_000_000

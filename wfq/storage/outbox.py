@@ -1,0 +1,77 @@
+"""Messages between partitions: what a commit leaves in the outbox, and its delivery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from wfq.storage import scripts
+from wfq.storage.keys import Namespace
+from wfq.storage.scripts import Argument, Call
+
+#: Messages forwarded by one call.
+BATCH = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One outbox entry: `kind` "E" (an event) or "C" (start a child), and its values.
+
+    An event's values: target id, incarnation or "", form ("E" external, "L" lifecycle,
+    "T" a task's outcome), event text. A child's: id, incarnation, name, queue, birth text
+    behind its time, parent id, outcome event for the parent if the id is taken, parent incarnation.
+    """
+
+    kind: str
+    values: list[str]
+
+    @property
+    def target(self) -> str:
+        return self.values[0]
+
+    def encode(self) -> bytes:
+        return orjson.dumps([self.kind, *self.values])
+
+    @classmethod
+    def decode(cls, document: bytes) -> Message:
+        kind, *values = orjson.loads(document)
+        return cls(kind, values)
+
+
+def read_command(
+    namespace: Namespace, partition: int, *, count: int = BATCH
+) -> tuple[Argument, ...]:
+    """Read the oldest messages of a partition's outbox."""
+    return ("XRANGE", namespace.outbox(partition), "-", "+", "COUNT", count)
+
+
+def parse_messages(reply: list[Any]) -> list[tuple[bytes, Message]]:
+    """Outbox id and message, oldest first."""
+    return [(entry_id, Message.decode(fields[1])) for entry_id, fields in reply]
+
+
+def deliver(
+    namespace: Namespace, source: int, target: int, messages: Sequence[tuple[bytes, Message]]
+) -> Call[list[str]]:
+    """Apply messages to their partition, each once: per message a word (see deliver.lua)."""
+    args: list[Argument] = [source, len(messages)]
+    for entry_id, message in messages:
+        ms, _, seq = entry_id.partition(b"-")
+        values = message.values if message.kind == "E" else [*message.values[:6], "", ""]
+        args += (ms, seq, message.kind, *values)
+    keys = [namespace.inbox_from(target), namespace.prefix(target)]
+    return Call(scripts.DELIVER, keys, args, _words)
+
+
+def trim_command(
+    namespace: Namespace, partition: int, entry_ids: Sequence[bytes]
+) -> tuple[Argument, ...]:
+    """Remove forwarded messages."""
+    return ("XDEL", namespace.outbox(partition), *entry_ids)
+
+
+def _words(reply: list[bytes]) -> list[str]:
+    return [word.decode() for word in reply]

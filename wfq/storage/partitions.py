@@ -1,0 +1,208 @@
+"""Calls of orchestrators: own a partition, commit turns, go on with a large dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from wfq.storage import scripts
+from wfq.storage.keys import Namespace
+from wfq.storage.scripts import Argument, Call
+
+#: Activities that one script call adds; a larger fan-out goes on with `dispatch`.
+DISPATCH_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A lease was taken; `cursors` are unfinished dispatches: instance id -> cursor."""
+
+    now_ms: int
+    takeovers: int
+    suspect: str
+    last_entry: bytes
+    cursors: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Another owner holds the lease for `expires_in_ms` more."""
+
+    expires_in_ms: int
+    owner: str
+
+
+def acquire(
+    namespace: Namespace,
+    partition: int,
+    queue: str,
+    *,
+    token: str,
+    owner: str,
+    lease_ms: int,
+    present_token: str = "",
+) -> Call[Taken | Held]:
+    """Lease a partition of a queue, if nobody holds it (or the present token is ours)."""
+    keys = [
+        namespace.lease(partition, queue),
+        namespace.events(partition, queue),
+        namespace.cursors(partition),
+    ]
+    return Call(scripts.ACQUIRE, keys, [token, owner, lease_ms, present_token], _parse_acquire)
+
+
+def _parse_acquire(reply: list[Any]) -> Taken | Held:
+    if reply[0] == b"held":
+        return Held(int(reply[1]), reply[2].decode())
+    _, now, takeovers, suspect, last, flat = reply
+    texts = [part.decode() for part in flat]
+    cursors = dict(zip(texts[::2], texts[1::2], strict=True))
+    return Taken(int(now), int(takeovers), suspect.decode(), last, cursors)
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """Whether the token is still valid, and the server's time."""
+
+    valid: bool
+    now_ms: int
+
+
+def renew(
+    namespace: Namespace, partition: int, queue: str, *, token: str, lease_ms: int
+) -> Call[Renewal]:
+    """Prolong a lease."""
+    return Call(scripts.RENEW, [namespace.lease(partition, queue)], [token, lease_ms], _parse_renew)
+
+
+def _parse_renew(reply: list[bytes]) -> Renewal:
+    return Renewal(reply[0] == b"renewed", int(reply[1]))
+
+
+def release(
+    namespace: Namespace,
+    partition: int,
+    queue: str,
+    *,
+    token: str = "",
+    owner: str = "",
+    died: bool = False,
+) -> Call[bool]:
+    """Give up a lease, by token (own) or by owner (of a process that died)."""
+    keys = [namespace.lease(partition, queue), namespace.events(partition, queue)]
+    return Call(scripts.RELEASE, keys, [token, owner, "died" if died else "clean"], bool)
+
+
+def read_command(
+    keys: Sequence[str], token: str, *, count: int, block_ms: int | None
+) -> tuple[Argument, ...]:
+    """XREADGROUP of a lane over its partitions' events streams.
+
+    NOACK: the commit trims what it consumed, so a list of pending entries would only cost.
+    """
+    block: tuple[Argument, ...] = () if block_ms is None else ("BLOCK", block_ms)
+    return (
+        "XREADGROUP", "GROUP", token, "owner", "COUNT", count, *block, "NOACK",
+        "STREAMS", *keys, *([">"] * len(keys)),
+    )  # fmt: skip
+
+
+def id_after(entry_id: bytes) -> bytes:
+    """The smallest stream id above `entry_id`."""
+    ms, _, seq = entry_id.partition(b"-")
+    return b"%b-%d" % (ms, int(seq) + 1)
+
+
+@dataclass(slots=True)
+class InstanceCommit:
+    """One instance's part of a commit; `operations` are those documented in commit.lua."""
+
+    instance_id: str
+    incarnation: str
+    turns_before: int
+    record: bytes
+    operations: list[Argument] = field(default_factory=list)
+    operation_count: int = 0
+
+    def add(self, *operation: Argument) -> None:
+        """Add one operation: its letter and its values."""
+        self.operations += operation
+        self.operation_count += 1
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The commit was written, except for the instances `dropped`; or refused as `stale`."""
+
+    stale: str = ""
+    dropped: tuple[str, ...] = ()
+
+
+def commit(
+    namespace: Namespace,
+    partition: int,
+    queue: str,
+    *,
+    token: str,
+    position: bytes,
+    last_entry: bytes | None,
+    notice: str,
+    parts: Sequence[InstanceCommit],
+) -> Call[Committed]:
+    """Commit the turns of one batch; `last_entry` None leaves its entries in the stream."""
+    args: list[Argument] = [
+        token,
+        position,
+        last_entry or b"",
+        id_after(last_entry) if last_entry else b"",
+        notice,
+        len(parts),
+    ]
+    for part in parts:
+        args += (
+            part.instance_id,
+            part.incarnation,
+            part.turns_before,
+            part.record,
+            part.operation_count,
+        )
+        args += part.operations
+    keys = [
+        namespace.lease(partition, queue),
+        namespace.events(partition, queue),
+        namespace.timers(partition),
+        namespace.tasks(partition),
+        namespace.prefix(partition),
+    ]
+    return Call(scripts.COMMIT, keys, args, parse_committed)
+
+
+def parse_committed(reply: list[bytes]) -> Committed:
+    """What `commit` and `dispatch` answered."""
+    if reply[0] == b"stale":
+        return Committed(stale=reply[1].decode())
+    return Committed(dropped=tuple(part.decode() for part in reply[1:]))
+
+
+def dispatch(
+    namespace: Namespace,
+    partition: int,
+    queue: str,
+    *,
+    token: str,
+    instance_id: str,
+    cursor: str,
+    next_cursor: str,
+    messages: Sequence[tuple[str, bytes]],
+) -> Call[Committed]:
+    """Add the next (activity queue, message) pairs of a turn larger than one commit."""
+    args: list[Argument] = [token, instance_id, cursor, next_cursor]
+    for message in messages:
+        args += message
+    keys = [
+        namespace.lease(partition, queue),
+        namespace.cursors(partition),
+        namespace.prefix(partition),
+    ]
+    return Call(scripts.DISPATCH, keys, args, parse_committed)

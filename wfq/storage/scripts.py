@@ -1,0 +1,87 @@
+"""The Lua scripts, and `Call`: one atomic operation as a value that any link can run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+_FOLDER = Path(__file__).parent / "lua"
+
+#: What goes over the wire: redis encodes text as UTF-8 and whole numbers as digits.
+Argument = str | bytes | int
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One file of `lua/`: its text and the digest by which a server remembers it."""
+
+    name: str
+    body: str
+    sha: str
+
+
+def _load(name: str) -> Script:
+    body = (_FOLDER / f"{name}.lua").read_text(encoding="utf-8")
+    # Comments are for readers: the server is sent the code alone.
+    code = "\n".join(line for line in body.splitlines() if not line.lstrip().startswith("--"))
+    return Script(name, code, sha1(code.encode(), usedforsecurity=False).hexdigest())
+
+
+ACQUIRE = _load("acquire")
+APPEND = _load("append")
+CLAIM = _load("claim")
+COMMIT = _load("commit")
+COMPLETE = _load("complete")
+DELIVER = _load("deliver")
+DISPATCH = _load("dispatch")
+FETCH = _load("fetch")
+FIRE = _load("fire")
+LIST = _load("list")
+PURGE = _load("purge")
+READ = _load("read")
+RELEASE = _load("release")
+RENEW = _load("renew")
+RENEW_TASKS = _load("renew_tasks")
+START = _load("start")
+
+ALL = (
+    ACQUIRE,
+    APPEND,
+    CLAIM,
+    COMMIT,
+    COMPLETE,
+    DELIVER,
+    DISPATCH,
+    FETCH,
+    FIRE,
+    LIST,
+    PURGE,
+    READ,
+    RELEASE,
+    RENEW,
+    RENEW_TASKS,
+    START,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One script call. Every key lies in the hash slot of `keys[0]`; safe to send twice."""
+
+    script: Script
+    keys: Sequence[str]
+    args: Sequence[Argument]
+    parse: Callable[[Any], T]
+
+    def command(self) -> tuple[Argument, ...]:
+        """The call as EVALSHA, for a server that has the script."""
+        return ("EVALSHA", self.script.sha, len(self.keys), *self.keys, *self.args)
+
+    def full_command(self) -> tuple[Argument, ...]:
+        """The call as EVAL, which teaches the server the script."""
+        return ("EVAL", self.script.body, len(self.keys), *self.keys, *self.args)
