@@ -6,6 +6,7 @@ key                                    type        holds, and until when
 ``wfq:{ns}:meta``                      hash        schema version, partitions, epoch; for ever
 ``wfq:{ns}:queues``                    set         queues that were ever used; for ever
 ``wfq:{ns}:workers``                   sorted set  worker id, last heartbeat ms; swept
+``wfq:{ns}:members:<queue>``           sorted set  orchestrators of a queue, last report ms; swept
 ``wfq:{ns}:worker:<id>``               string      what a worker registered; has a TTL
 ``wfq:{ns:p}:instance:<id>``           hash        one instance; until purged
 ``wfq:{ns:p}:history:<id>``            list        birth record, then one element a turn
@@ -49,7 +50,7 @@ PARTITION_KEYS = (
     "inbox-from",
     "dead",
 )
-NAMESPACE_KEYS = ("meta", "queues", "workers", "worker:")
+NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "worker:")
 
 #: Partitions of a new namespace. Fixed at its creation, since it decides where an id lives.
 DEFAULT_PARTITIONS = 16
@@ -174,6 +175,10 @@ class Namespace:
     @property
     def workers(self) -> str:
         return f"wfq:{{{self.name}}}:workers"
+
+    def members(self, queue: str) -> str:
+        """The orchestrators that serve a queue."""
+        return f"wfq:{{{self.name}}}:members:{queue}"
 
     def worker(self, worker_id: str) -> str:
         return f"wfq:{{{self.name}}}:worker:{worker_id}"

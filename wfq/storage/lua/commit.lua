@@ -31,6 +31,8 @@
 --   P target incarnation event      the same, only if that incarnation lives, on its own queue
 --   C id inc name queue birth created taken_event   a child; an id that is taken sends
 --                                   taken_event to this instance instead
+--   M target tail                   an external event for whichever incarnation of an instance
+--                                   of this partition lives: its event behind the incarnation
 --   O message                       a message for another partition
 --   B count                         external events that no longer wait for a taker
 --   N birth                         continue as new: the history starts again with this record
@@ -41,7 +43,7 @@
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local count = tonumber(ARGV[6])
-local OPERANDS = {A = 2, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, O = 1,
+local OPERANDS = {A = 2, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, M = 2, O = 1,
   B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail.
@@ -74,7 +76,7 @@ else
 end
 
 local due, undue, forget, events, enter, leave = {}, {}, {}, {}, {}, {}
-local earliest = nil
+local earliest, posted = nil, false
 
 local function flush(command, key, values)
   local size = #values
@@ -151,8 +153,16 @@ for n = 1, count do
         local own = redis.call('HGET', prefix .. 'instance:' .. id, 'queue')
         send(own, id, taken)
       end
+    elseif op == 'M' then
+      local target = redis.call('HMGET', prefix .. 'instance:' .. a, 'inc', 'queue', 'status')
+      local status = target[3]
+      if target[1] and status ~= 'COMPLETED' and status ~= 'FAILED' and status ~= 'TERMINATED' then
+        send(target[2], a, '["E","' .. target[1] .. '"' .. b)
+        redis.call('HINCRBY', prefix .. 'instance:' .. a, 'inbox', 1)
+      end
     elseif op == 'O' then
       redis.call('XADD', prefix .. 'outbox', '*', 'm', a)
+      posted = true
     elseif op == 'B' then
       redis.call('HINCRBY', prefix .. 'instance:' .. id, 'inbox', -tonumber(a))
     elseif op == 'N' then
@@ -191,5 +201,6 @@ end
 for queue, fields in pairs(events) do
   redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))
 end
+if posted then redis.call('PUBLISH', prefix .. 'wake', '0') end
 if notice ~= '' then redis.call('PUBLISH', prefix .. 'changes', notice) end
 return reply

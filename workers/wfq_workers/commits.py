@@ -1,0 +1,262 @@
+"""From what a turn decided to what a commit writes: pure, no I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from wfq.core.actions import (
+    CREATE_TIMER,
+    SCHEDULE_TASK,
+    SEND_EVENT,
+    START_CHILD,
+    WAIT_FOR_EVENT,
+)
+from wfq.core.decisions import UNSET
+from wfq.core.events import B_CREATED, B_EXTRA, T_ACTIONS, T_EXTRA, T_NONCE, T_NOW, Action, Record
+from wfq.core.instance import Instance
+from wfq.core.turn import CONTINUED, FINAL, Turn
+from wfq.storage import instances, outbox, timers
+from wfq.storage.keys import Namespace
+from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
+
+#: (activity queue, message) pairs of one turn, in the order of its tasks.
+Messages = list[tuple[str, bytes]]
+
+
+@dataclass(slots=True)
+class Draft:
+    """One instance's part of a commit, and what is to be dispatched after it."""
+
+    part: InstanceCommit
+    ended: bool = False
+    #: Activities beyond the first `DISPATCH_BATCH`, and the cursor that the commit leaves.
+    rest: Messages = field(default_factory=list)
+    cursor: str = ""
+
+
+def created_ms(birth: Record) -> int:
+    """When the instance was first started, over all its generations."""
+    extra: dict[str, Any] = birth[B_EXTRA] or {}
+    return int(extra.get("created") or birth[B_CREATED])
+
+
+class CommitWriter:
+    """Writes the parts of one partition's commits."""
+
+    __slots__ = ("_namespace", "_partition", "_queue")
+
+    def __init__(self, namespace: Namespace, partition: int, queue: str) -> None:
+        self._namespace = namespace
+        self._partition = partition
+        self._queue = queue
+
+    def draft(
+        self,
+        instance: Instance,
+        turn: Turn,
+        *,
+        turns_before: int,
+        nonce: str,
+        created: int,
+        position: list[Any] | None = None,
+    ) -> Draft | None:
+        """The part of one turn; None when it leaves nothing to write.
+
+        `position` is given where the batch's entries stay in the stream: queue, entry id and
+        field of the last event consumed, for the next owner to skip.
+        """
+        record = b""
+        if not turn.empty and turn.status != CONTINUED:
+            document = turn.record()
+            if position is not None:
+                document[T_EXTRA] = {**(turn.extra or {}), "pos": position}
+            record = orjson.dumps(document)
+        part = InstanceCommit(instance.id, instance.inc, turns_before, record)
+        draft = Draft(part, ended=turn.status in FINAL)
+        if turn.actions:
+            self._actions(draft, instance, turn)
+        if turn.cancel_timers:
+            for task_id, task_nonce in turn.cancel_timers:
+                part.add("z", timers.timer_member(self._queue, instance.id, task_id, task_nonce))
+        if turn.drop_tasks:
+            self._forget_tasks(part, instance, turn)
+        if turn.delivered:
+            part.add("B", turn.delivered)
+        if turn.version is not None:
+            part.add("S", "version", turn.version)
+        if turn.custom is not UNSET:
+            part.add("S", "custom", orjson.dumps(turn.custom))
+        if turn.status != turn.status_before:
+            self._status(part, instance, turn, created)
+        elif turn.status == "STALLED" and turn.stalled is not None:
+            part.add("S", "stalled", turn.stalled)
+        for child_id, child_inc in turn.children_to_terminate:
+            self._terminate_child(part, child_id, child_inc, nonce)
+        if not record and not part.operation_count:
+            return None
+        return draft
+
+    def _actions(self, draft: Draft, instance: Instance, turn: Turn) -> None:
+        part, nonce, now_ms = draft.part, turn.nonce, turn.now_ms
+        # An ended run sets no timers; what it scheduled without waiting still runs.
+        waits = not turn.ended
+        dispatched: Messages = []
+        for index, action in enumerate(turn.actions):
+            code = action[0]
+            if code == SCHEDULE_TASK:
+                dispatched.append(self._activity(instance, action, nonce, now_ms))
+                opts = action[4]
+                if opts is not None and "s" in opts and waits:
+                    part.add(
+                        "T",
+                        now_ms + opts["s"],
+                        timers.schedule_to_start_member(
+                            opts.get("q", self._queue),
+                            instance.id,
+                            action[1],
+                            nonce,
+                            self._queue,
+                        ),
+                    )
+            elif code == CREATE_TIMER and waits:
+                member = timers.timer_member(self._queue, instance.id, action[1], nonce)
+                part.add("T", action[2], member)
+            elif code == WAIT_FOR_EVENT:
+                if action[3] and waits:
+                    member = timers.timer_member(self._queue, instance.id, action[1], nonce)
+                    part.add("T", action[3], member)
+            elif code == START_CHILD:
+                self._child(part, instance, action, turn)
+            elif code == SEND_EVENT:
+                self._send_event(part, action, f"{nonce}.{index}")
+        for queue, message in dispatched[:DISPATCH_BATCH]:
+            part.add("A", queue, message)
+        if len(dispatched) > DISPATCH_BATCH:
+            draft.rest = dispatched[DISPATCH_BATCH:]
+            draft.cursor = f"{nonce} {DISPATCH_BATCH}"
+            part.add("U", draft.cursor)
+
+    def _activity(
+        self, instance: Instance, action: Action, nonce: str, now_ms: int
+    ) -> tuple[str, bytes]:
+        opts = action[4]
+        queue = self._queue if opts is None else opts.get("q", self._queue)
+        run = f"{instance.inc}.{instance.gen}"
+        return queue, orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
+
+    def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
+        """The activities of a recorded turn from `offset` on, as its commit would add them."""
+        tasks = [action for action in record[T_ACTIONS] if action[0] == SCHEDULE_TASK]
+        nonce, now_ms = record[T_NONCE], record[T_NOW]
+        return [self._activity(instance, action, nonce, now_ms) for action in tasks[offset:]]
+
+    def _forget_tasks(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
+        """What waits for open activities of an ended run goes: retries, timeouts, heartbeats."""
+        for task_id, nonce, action in turn.drop_tasks:
+            opts = action[4]
+            if opts is None:
+                continue
+            queue = opts.get("q", self._queue)
+            if "r" in opts:
+                part.add("h", timers.task_field(instance.id, task_id, nonce))
+                part.add("z", timers.retry_member(queue, instance.id, task_id, nonce))
+            if "s" in opts:
+                member = timers.schedule_to_start_member(
+                    queue, instance.id, task_id, nonce, self._queue
+                )
+                part.add("z", member)
+
+    def _child(self, part: InstanceCommit, instance: Instance, action: Action, turn: Turn) -> None:
+        nonce, now_ms = turn.nonce, turn.now_ms
+        _, task_id, name, child_id, payload, opts = action
+        options = opts or {}
+        inc = f"{nonce}.{task_id}"
+        parent = [instance.id, instance.inc, task_id, nonce]
+        extra = {"noinput": True} if options.get("n") else None
+        tail = [inc, 0, name, payload, parent, extra]
+        queue = options.get("q", self._queue)
+        taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])
+        if self._namespace.partition_of(child_id) == self._partition:
+            birth = orjson.dumps(["B", now_ms, *tail])
+            part.add("C", child_id, inc, name, queue, birth, now_ms, taken)
+        else:
+            birth_tail = "," + orjson.dumps(tail)[1:].decode()
+            values = [
+                child_id,
+                inc,
+                name,
+                queue,
+                birth_tail,
+                instance.id,
+                taken.decode(),
+                instance.inc,
+            ]
+            part.add("O", outbox.Message("C", values).encode())
+
+    def _send_event(self, part: InstanceCommit, action: Action, event_id: str) -> None:
+        _, target, name, data = action
+        tail = instances.external_event(event_id, name, orjson.dumps(data))
+        if self._namespace.partition_of(target) == self._partition:
+            part.add("M", target, tail)
+        else:
+            message = outbox.Message("E", [target, "", "E", tail.decode()])
+            part.add("O", message.encode())
+
+    def _terminate_child(
+        self, part: InstanceCommit, child_id: str, child_inc: str, nonce: str
+    ) -> None:
+        command = instances.lifecycle_command(nonce, "terminate", {"recursive": True})
+        if self._namespace.partition_of(child_id) == self._partition:
+            event = b'["L",' + orjson.dumps(child_inc) + command
+            part.add("P", child_id, child_inc, event)
+        else:
+            values = [child_id, child_inc, "L", command.decode()]
+            part.add("O", outbox.Message("E", values).encode())
+
+    def _status(self, part: InstanceCommit, instance: Instance, turn: Turn, created: int) -> None:
+        before, after = turn.status_before, turn.status
+        if after == CONTINUED:
+            birth = orjson.dumps(turn.birth)
+            part.add("N", birth)
+            start = b'["S",%b,%b]' % (orjson.dumps(instance.inc), birth)
+            part.add("E", self._queue, instance.id, start)
+            after = "RUNNING"
+        elif after in FINAL:
+            part.add("S", "status", after)
+            part.add("S", "ended", turn.now_ms)
+            self._tell_parent(part, instance, turn)
+        elif after == "RUNNING":
+            part.add("D", "status")
+        else:
+            part.add("S", "status", after)
+        if after == "STALLED":
+            part.add("S", "stalled", turn.stalled or "")
+        elif before == "STALLED":
+            part.add("D", "stalled")
+        if before != after:
+            part.add("I", before, after, created)
+
+    def _tell_parent(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
+        if instance.parent is None or turn.parent_event is None:
+            return
+        parent_id, parent_inc = instance.parent[:2]
+        event = orjson.dumps(turn.parent_event)
+        if self._namespace.partition_of(parent_id) == self._partition:
+            part.add("P", parent_id, parent_inc, event)
+        else:
+            values = [parent_id, parent_inc, "T", event.decode()]
+            part.add("O", outbox.Message("E", values).encode())
+
+
+def _taken(child_id: str) -> dict[str, Any]:
+    return _failure(
+        "InstanceAlreadyExists",
+        f"child workflow {child_id!r} was not started: an instance with this id exists",
+    )
+
+
+def _failure(kind: str, message: str) -> dict[str, Any]:
+    return {"type": kind, "message": message, "stack": "", "cause": None}

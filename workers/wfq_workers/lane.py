@@ -1,0 +1,392 @@
+"""A lane: one connection, the partitions it owns, one batch in flight.
+
+The lane is a generator that gives up control wherever it waits for Redis, so that one thread
+drives several. Its life is a loop of *own* (take a fresh token for every wanted partition) and
+*serve* (read a batch, run its turns, commit; the commit and the next blocking read go out in
+one write). Anything odd - a refused commit, a lost connection, a changed set of partitions -
+ends *serve*: what was not committed is still in the streams, and the next *own* reads it again
+from the start. There is no second path.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Generator, Iterable
+from typing import Any
+
+from wfq import failpoints
+from wfq.errors import StaleLease, StorageError
+from wfq.storage import instances, partitions
+from wfq.storage.link import ServerReply, Wire
+from wfq.storage.partitions import Committed, Held, Taken
+from wfq.storage.scripts import Argument, Call
+from wfq_workers.backoff import Backoff
+from wfq_workers.engine import Engine
+from wfq_workers.partition import Batch, OwnedPartition
+
+log = logging.getLogger("wfq.orchestrator")
+
+#: Entries of one stream in one read: enough to share the cost, little enough to answer soon.
+READ_COUNT = 64
+#: Events after which a read is cut into a further commit.
+COMMIT_EVENTS = 512
+#: Milliseconds of one blocking read.
+BLOCK_MS = 5_000
+#: Seconds beyond the block after which a silent connection is given up.
+SILENCE_S = 5.0
+#: Seconds between looks at the streams of the memory store, which cannot block.
+MEMORY_POLL_S = 0.004
+
+#: What a lane yields: when to go on at the latest (monotonic seconds); True = a reply is due.
+Wait = tuple[float, bool]
+Steps = Generator[Wait, None, None]
+
+
+class Restart(Exception):
+    """The wanted partitions changed, or the lane is to stop: give up the blocked read."""
+
+
+class Lane:
+    """Owns `wanted` partitions under one token and serves them. Driven by `steps`."""
+
+    def __init__(self, engine: Engine, name: str) -> None:
+        self._engine = engine
+        self._name = name
+        self._backoff = Backoff(log, f"orchestrator lane {name}")
+        self.wanted: frozenset[int] = frozenset()
+        self.stopping = False
+        self.token = ""
+        self.owned: dict[int, OwnedPartition] = {}
+        self.wire: Wire | None = None
+        #: The wire whose socket the driving thread's selector watches.
+        self.watched: Wire | None = None
+        #: True while the lane sits in a blocked read with nothing to be told.
+        self.idle = False
+        self._lost = False
+        self._keys: list[str] = []
+
+    def steps(self) -> Steps:
+        """Run until `stopping`; yields wherever it would wait."""
+        while not self.stopping:
+            try:
+                yield from self._own()
+                if self.owned:
+                    self._backoff.clear()
+                    yield from self._serve()
+                else:
+                    yield from self._pause(0.25)
+            except Restart:
+                pass
+            except (StorageError, StaleLease) as exc:
+                self._abandon()
+                if isinstance(exc, StaleLease):
+                    log.info("lane %s starts again: %s", self._name, exc)
+                    yield from self._pause(0.01)
+                else:
+                    delay_s = self._backoff.next_delay_s()
+                    log.warning("lane %s: %s; next attempt in %.2g s", self._name, exc, delay_s)
+                    yield from self._pause(delay_s)
+        self._close_wire()
+
+    def lose(self) -> None:
+        """A renewal found the token invalid: own anew at the next step."""
+        self._lost = True
+
+    @property
+    def changed(self) -> bool:
+        """Whether the lane should leave its blocked read."""
+        return self.stopping or self._lost or frozenset(self.owned) != self.wanted
+
+    # --- own
+
+    def _own(self) -> Steps:
+        """Take a fresh token for all wanted partitions; those held elsewhere stay out."""
+        self._close_wire()
+        engine, previous = self._engine, self.token
+        self._lost = False
+        leaving = [p for p in self.owned.values() if p.number not in self.wanted]
+        staying = {n: p for n, p in self.owned.items() if n in self.wanted}
+        self.owned = {}
+        wire = self.wire = engine.open_wire(BLOCK_MS / 1000 + SILENCE_S)
+        for partition in leaving:
+            partition.forget()
+        yield from self._calls(
+            [partitions.release(engine.namespace, p.number, engine.queue, token=previous)
+             for p in leaving]
+        )  # fmt: skip
+        token = secrets.token_urlsafe(6)
+        wanted = sorted(self.wanted)
+        if not wanted:
+            self.token = ""
+            return
+        replies = yield from self._calls(
+            [
+                partitions.acquire(
+                    engine.namespace, number, engine.queue, token=token,
+                    owner=engine.worker_id, lease_ms=engine.lease_ms, present_token=previous,
+                )
+                for number in wanted
+            ]
+        )  # fmt: skip
+        self.token = token
+        for number, reply in zip(wanted, replies, strict=True):
+            if isinstance(reply, Held):
+                continue
+            assert isinstance(reply, Taken)
+            engine.clock.set(reply.now_ms)
+            partition = staying.get(number) or OwnedPartition(engine, number)
+            partition.taken(token, reply)
+            self.owned[number] = partition
+        # What another has just taken is no longer wanted until the ownership thread says so again.
+        self.wanted -= frozenset(wanted) - frozenset(self.owned)
+        self._keys = [engine.namespace.events(n, engine.queue) for n in sorted(self.owned)]
+        if self.owned:
+            log.debug("lane %s owns partitions %s", self._name, sorted(self.owned))
+        for partition in self.owned.values():
+            yield from self._recover(partition)
+        assert wire is self.wire
+
+    def _recover(self, partition: OwnedPartition) -> Steps:
+        """Finish what an earlier owner left: large dispatches, then stalled instances."""
+        for instance_id, cursor in partition.cursors.items():
+            stored = yield from self._fetch(partition, [instance_id])
+            yield from self._dispatch(partition, instance_id, cursor, stored[instance_id])
+        partition.cursors = {}
+        stalled = yield from self._plain(
+            ("ZRANGE", self._engine.namespace.index(partition.number, "STALLED"), 0, 499)
+        )
+        if stalled:
+            batch = partition.wake_batch([item.decode() for item in stalled])
+            yield from self._load(batch)
+            yield from self._commit_now(batch)
+
+    # --- serve
+
+    def _serve(self) -> Steps:
+        wire, engine = self.wire, self._engine
+        assert wire is not None
+        read = partitions.read_command(
+            self._keys,
+            self.token,
+            count=READ_COUNT,
+            block_ms=None if wire.memory else BLOCK_MS,
+        )
+        wire.send([read])
+        while True:
+            reply = yield from self._blocked_read(read)
+            if failpoints.ACTIVE:
+                failpoints.hit("orch.after_read")
+            engine.watch.begin()
+            outstanding: list[tuple[Batch, Call[Committed]]] = []
+            by_key = {engine.namespace.events(n, engine.queue).encode(): p
+                      for n, p in self.owned.items()} if reply else {}  # fmt: skip
+            for key, entries in reply or ():
+                partition = by_key[key]
+                for batch in partition.cut(entries, COMMIT_EVENTS):
+                    yield from self._load(batch)
+                    if failpoints.ACTIVE:
+                        failpoints.hit("orch.after_load")
+                    if partition.suspect:
+                        yield from self._settle(outstanding)
+                        yield from self._one_by_one(batch)
+                        continue
+                    call = batch.run(self.token)
+                    if failpoints.ACTIVE:
+                        failpoints.hit("orch.after_run")
+                    outstanding.append((batch, call))
+                    wire.send([call.command()])
+            if any(batch.rest for batch, _ in outstanding):
+                yield from self._settle(outstanding)
+            if self.changed:
+                yield from self._settle(outstanding)
+                raise Restart
+            wire.send([read])
+            yield from self._settle(outstanding)
+
+    def _blocked_read(self, read: tuple[Argument, ...]) -> Generator[Wait, None, Any]:
+        wire = self.wire
+        assert wire is not None
+        deadline = time.monotonic() + BLOCK_MS / 1000 + SILENCE_S
+        try:
+            while not wire.has_reply():
+                self.idle = True
+                if self.changed:
+                    raise Restart
+                if time.monotonic() > deadline:
+                    raise StaleLease("no answer to a blocking read")
+                yield deadline, True
+            self.idle = False
+            reply = wire.receive()
+            while not reply and wire.memory:
+                self.idle = True
+                if self.changed:
+                    raise Restart
+                yield time.monotonic() + MEMORY_POLL_S, False
+                wire.send([read])
+                reply = wire.receive()
+            return reply
+        except ServerReply as exc:
+            # NOGROUP and UNBLOCKED: another orchestrator took a partition of this lane.
+            if exc.transient:
+                raise StaleLease(str(exc)) from exc
+            raise
+        finally:
+            self.idle = False
+
+    def _load(self, batch: Batch) -> Steps:
+        """Bring every instance of the batch into memory."""
+        missing = batch.missing()
+        for first in range(0, len(missing), 100):
+            stored = yield from self._fetch(batch.partition, missing[first : first + 100])
+            batch.load(stored)
+
+    def _fetch(
+        self, partition: OwnedPartition, instance_ids: list[str]
+    ) -> Generator[Wait, None, dict[str, instances.Stored | None]]:
+        call = instances.fetch(self._engine.namespace, partition.number, instance_ids)
+        (stored,) = yield from self._calls([call])
+        return dict(zip(instance_ids, stored, strict=True))
+
+    def _settle(self, outstanding: list[tuple[Batch, Call[Committed]]]) -> Steps:
+        """Take the answers to the commits sent, and go on with large dispatches."""
+        for batch, call in outstanding:
+            try:
+                reply = yield from self._reply()
+            except ServerReply as exc:
+                raise self._refused(exc) from exc
+            if failpoints.ACTIVE:
+                failpoints.hit("orch.after_commit")
+            committed = call.parse(reply)
+            if committed.stale:
+                raise StaleLease(
+                    f"commit to partition {batch.partition.number} refused: {committed.stale}"
+                )
+            batch.committed(committed)
+            for instance_id, cursor, messages in batch.rest:
+                yield from self._dispatch_rest(batch.partition, instance_id, cursor, messages)
+        outstanding.clear()
+        self._engine.watch.end()
+
+    def _refused(self, exc: ServerReply) -> Exception:
+        """A commit that a server error refused wrote nothing, or nothing that matters."""
+        if exc.missing_script:
+            self._engine.forget_scripts()
+            return StaleLease("the server forgot its scripts")
+        return StorageError(str(exc))
+
+    def _one_by_one(self, batch: Batch) -> Steps:
+        """Suspect mode: one instance at a time, named in the lease before it runs."""
+        engine, partition = self._engine, batch.partition
+        lease = engine.namespace.lease(partition.number, engine.queue)
+        for single in batch.singles():
+            name = partition.accuse(single.instance_id)
+            yield from self._plain(("HSET", lease, "suspect", name))
+            yield from self._commit_now(single)
+            yield from self._plain(("HDEL", lease, "suspect"))
+        yield from self._commit_now(batch.finish())
+        partition.acquitted()
+
+    def _commit_now(self, batch: Batch) -> Steps:
+        call = batch.run(self.token)
+        assert self.wire is not None
+        self.wire.send([call.command()])
+        yield from self._settle([(batch, call)])
+
+    def _dispatch(
+        self,
+        partition: OwnedPartition,
+        instance_id: str,
+        cursor: str,
+        stored: instances.Stored | None,
+    ) -> Steps:
+        messages = partition.rest_of(instance_id, cursor, stored)
+        yield from self._dispatch_rest(partition, instance_id, cursor, messages)
+
+    def _dispatch_rest(
+        self,
+        partition: OwnedPartition,
+        instance_id: str,
+        cursor: str,
+        messages: list[tuple[str, bytes]],
+    ) -> Steps:
+        nonce, _, offset = cursor.partition(" ")
+        at = int(offset)
+        step = partitions.DISPATCH_BATCH
+        while True:
+            now, messages = messages[:step], messages[step:]
+            at += len(now)
+            following = f"{nonce} {at}" if messages else ""
+            (done,) = yield from self._calls(
+                [
+                    partitions.dispatch(
+                        self._engine.namespace, partition.number, self._engine.queue,
+                        token=self.token, instance_id=instance_id,
+                        cursor=cursor, next_cursor=following, messages=now,
+                    )
+                ]
+            )  # fmt: skip
+            if done.stale:
+                raise StaleLease(f"dispatch of {instance_id} refused: {done.stale}")
+            if not messages:
+                return
+            cursor = following
+
+    # --- the wire
+
+    def _calls(self, calls: Iterable[Call[Any]]) -> Generator[Wait, None, list[Any]]:
+        """Run calls on the lane's own connection, in one round trip where scripts are known."""
+        calls = list(calls)
+        wire = self.wire
+        if not calls or wire is None:
+            return []
+        self._engine.teach(wire)
+        wire.send([call.command() for call in calls])
+        replies, missing = [], False
+        for call in calls:
+            try:
+                reply = yield from self._reply()
+                replies.append(call.parse(reply))
+            except ServerReply as exc:
+                if not exc.missing_script:
+                    raise
+                missing = True
+        if missing:
+            self._engine.forget_scripts()
+            raise StaleLease("the server forgot its scripts")
+        return replies
+
+    def _plain(self, command: tuple[Argument, ...]) -> Generator[Wait, None, Any]:
+        assert self.wire is not None
+        self.wire.send([command])
+        reply = yield from self._reply()
+        return reply
+
+    def _reply(self) -> Generator[Wait, None, Any]:
+        wire = self.wire
+        assert wire is not None
+        deadline = time.monotonic() + SILENCE_S * 2
+        while not wire.has_reply():
+            if time.monotonic() > deadline:
+                raise StaleLease("no answer from the server")
+            yield deadline, True
+        return wire.receive()
+
+    def _pause(self, seconds: float) -> Steps:
+        until = time.monotonic() + seconds
+        wanted = self.wanted
+        while time.monotonic() < until and not self.stopping and self.wanted == wanted:
+            yield until, False
+
+    def _abandon(self) -> None:
+        """Forget everything in memory: Redis alone knows what became of the batch."""
+        for partition in self.owned.values():
+            partition.forget()
+        self._engine.watch.end()
+        self._close_wire()
+
+    def _close_wire(self) -> None:
+        if self.wire is not None:
+            self.wire.close()
+            self.wire = None

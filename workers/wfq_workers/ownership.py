@@ -1,0 +1,141 @@
+"""Which partitions an orchestrator should own: its share, taken and given up without a leader.
+
+Members of a queue's orchestrators report to a sorted set. Each keeps what it has up to its
+share (partitions / members, rounded up), gives up what is over, and takes what is free while
+it has less than others may have. Leases decide; the member list is a hint.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+
+from wfq.errors import StorageError
+from wfq.storage import partitions
+from wfq.storage.link import SyncLink
+from wfq_workers.backoff import Backoff
+from wfq_workers.engine import Engine
+from wfq_workers.lane import Lane
+
+log = logging.getLogger("wfq.orchestrator")
+
+#: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
+REPORT_S = 2.0
+SILENT_MS = 7_000
+#: Seconds between looks at one partition that others hold.
+PROBE_S = 1.0
+
+
+class Ownership:
+    """Renews leases, and deals partitions to lanes. Lives in the lease thread."""
+
+    def __init__(self, engine: Engine, lanes: Sequence[Lane], wake: Callable[[], None]) -> None:
+        self._engine = engine
+        self._lanes = lanes
+        self._wake = wake
+        self._backoff = Backoff(log, "keeping leases")
+        self._members: list[str] = [engine.worker_id]
+        self._reported = 0.0
+        self._renewed = 0.0
+        self._look_again = [0.0] * engine.namespace.partitions
+        #: Seconds between ticks: several renewals fit into a lease.
+        self.period_s = min(0.5, engine.lease_ms / 1000 / 6)
+
+    def tick(self, link: SyncLink) -> None:
+        """One round; a Redis that cannot be reached only delays it."""
+        try:
+            now = time.monotonic()
+            if now - self._renewed >= self._engine.lease_ms / 1000 / 3.5:
+                self._renew(link)
+                self._renewed = now
+            if now - self._reported >= REPORT_S:
+                self._report(link)
+                self._reported = now
+            self._deal(link)
+            self._backoff.clear()
+        except StorageError as exc:
+            log.warning(
+                "keeping leases: %s; next attempt in %.2g s", exc, self._backoff.next_delay_s()
+            )
+
+    def leave(self, link: SyncLink) -> None:
+        """Take this orchestrator off the member list."""
+        engine = self._engine
+        link.command("ZREM", engine.namespace.members(engine.queue), engine.worker_id)
+
+    def _renew(self, link: SyncLink) -> None:
+        engine = self._engine
+        held = [(lane, lane.token, number) for lane in self._lanes for number in list(lane.owned)]
+        calls = [
+            partitions.renew(
+                engine.namespace, number, engine.queue, token=token, lease_ms=engine.lease_ms
+            )
+            for _, token, number in held
+        ]
+        for (lane, token, number), renewal in zip(held, link.run_many(calls), strict=True):
+            engine.clock.set(renewal.now_ms)
+            if not renewal.valid and lane.token == token:
+                log.info("partition %d went to another orchestrator", number)
+                lane.lose()
+                self._wake()
+
+    def _report(self, link: SyncLink) -> None:
+        engine = self._engine
+        key = engine.namespace.members(engine.queue)
+        seconds, micros = link.command("TIME")
+        now_ms = int(seconds) * 1000 + int(micros) // 1000
+        engine.clock.set(now_ms)
+        link.command("ZADD", key, now_ms, engine.worker_id)
+        rows = link.command("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf")
+        self._members = sorted(row.decode() for row in rows)
+        if self._members and self._members[0] == engine.worker_id:
+            link.command("ZREMRANGEBYSCORE", key, "-inf", now_ms - 20 * SILENT_MS)
+
+    def _deal(self, link: SyncLink) -> None:
+        """Move the lanes' wanted partitions towards this orchestrator's share."""
+        engine = self._engine
+        total = engine.namespace.partitions
+        members = self._members or [engine.worker_id]
+        share = -(-total // len(members))
+        wanted = {number for lane in self._lanes for number in lane.wanted}
+        if len(wanted) > share:
+            for number in sorted(wanted)[share:]:
+                self._give_up(number)
+        elif len(wanted) < share:
+            for number in self._probe(link, wanted, share - len(wanted)):
+                lane = min(self._lanes, key=lambda lane: len(lane.wanted))
+                lane.wanted |= {number}
+                self._wake()
+
+    def _give_up(self, number: int) -> None:
+        for lane in self._lanes:
+            if number in lane.wanted:
+                lane.wanted -= {number}
+                self._wake()
+
+    def _probe(self, link: SyncLink, wanted: set[int], most: int) -> list[int]:
+        """Partitions nobody holds, at most `most`; each is looked at about once a second."""
+        engine = self._engine
+        now = time.monotonic()
+        total, members = engine.namespace.partitions, self._members
+        rank = members.index(engine.worker_id) if engine.worker_id in members else 0
+        candidates = []
+        for offset in range(total):
+            # Members start their search at different places, so that they seldom collide.
+            number = (offset + rank * total // len(members)) % total
+            # More members than partitions: each of the spare ones watches only a few.
+            spare = len(members) > total and (number - rank) % total > 1
+            if number not in wanted and not spare and now >= self._look_again[number]:
+                self._look_again[number] = now + PROBE_S
+                candidates.append(number)
+        if not candidates:
+            return []
+        server_ms = engine.now_ms()
+        free = []
+        for number in candidates:
+            lease = engine.namespace.lease(number, engine.queue)
+            expires = link.command("HGET", lease, "expires")
+            if expires is None or int(expires) <= server_ms:
+                free.append(number)
+        return free[:most]

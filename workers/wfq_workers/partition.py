@@ -1,0 +1,335 @@
+"""One owned partition: which events belong together, which instances they wake, what follows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from wfq.core.events import STARTED, T_EXTRA, T_NONCE, Event, Record
+from wfq.core.instance import Instance
+from wfq.core.ports import TurnAborted
+from wfq.core.turn import CONTINUED, FINAL, Turn
+from wfq.errors import NonDeterministicWorkflow, StaleLease
+from wfq.storage import partitions
+from wfq.storage.instances import Stored
+from wfq.storage.partitions import Committed, InstanceCommit, Taken
+from wfq.storage.scripts import Call
+from wfq_workers.backoff import one_line
+from wfq_workers.commits import CommitWriter, Messages, created_ms
+from wfq_workers.engine import Cached, Engine
+
+log = logging.getLogger("wfq.orchestrator")
+
+#: Owners in a row that an instance may take down in suspect mode before it is set aside.
+ACCUSATIONS = 2
+#: Milliseconds before an instance whose turn was aborted is tried again.
+ABORTED_RETRY_MS = 60_000
+
+
+@dataclass(slots=True)
+class Work:
+    """The events of one instance in one batch; `last` is the place of the last one."""
+
+    events: list[Event] = field(default_factory=list)
+    places: list[tuple[bytes, int]] = field(default_factory=list)
+
+
+class OwnedPartition:
+    """A leased partition and what its owner knows of it."""
+
+    def __init__(self, engine: Engine, number: int) -> None:
+        self.engine = engine
+        self.number = number
+        self.writer = CommitWriter(engine.namespace, number, engine.queue)
+        self.position = b"0"
+        #: Entries above this came after the lease: their start events are really new.
+        self.known_until = (0, 0)
+        self.cursors: dict[str, str] = {}
+        self.suspect = False
+        self._accused = ("", 0)
+        #: Instances whose next turn must not run their code, and why.
+        self._set_aside: dict[str, str] = {}
+        self._ids: set[str] = set()
+
+    def taken(self, token: str, reply: Taken) -> None:
+        """Begin a fresh lease of this partition."""
+        self.position = b"0"
+        self.known_until = _entry_number(reply.last_entry)
+        self.cursors = reply.cursors
+        self.suspect = reply.takeovers >= 1
+        accused, _, times = reply.suspect.partition(" ")
+        self._accused = (accused, int(times or 0))
+        if self.suspect:
+            log.warning(
+                "partition %d was taken over %d times without a commit: one instance at a time",
+                self.number,
+                reply.takeovers + 1,
+            )
+
+    def forget(self) -> None:
+        """Drop every live instance: Redis alone knows what was committed."""
+        for instance_id in self._ids:
+            self.engine.cache.drop(instance_id)
+        self._ids.clear()
+
+    def cut(self, entries: list[Any], most_events: int) -> Iterator[Batch]:
+        """Cut the entries of one read into batches of whole entries."""
+        batch, count = Batch(self), 0
+        for entry_id, fields in entries:
+            batch.take(entry_id, fields)
+            count += len(fields) // 2
+            if count >= most_events:
+                yield batch
+                batch, count = Batch(self), 0
+        if batch.last_entry is not None:
+            yield batch
+
+    def wake_batch(self, instance_ids: list[str]) -> Batch:
+        """A batch that only tries stalled instances again; it consumes no entry."""
+        batch = Batch(self)
+        for instance_id in instance_ids:
+            batch.works[instance_id] = Work()
+        return batch
+
+    def keep(self, cached: Cached) -> None:
+        """Keep an instance live."""
+        self.engine.cache.put(cached)
+        self._ids.add(cached.instance.id)
+
+    def drop(self, instance_id: str) -> None:
+        """Forget one instance."""
+        self.engine.cache.drop(instance_id)
+        self._ids.discard(instance_id)
+
+    def release(self, instance_id: str) -> None:
+        """Forget an instance that has ended."""
+        self.engine.cache.release(instance_id)
+        self._ids.discard(instance_id)
+
+    def accuse(self, instance_id: str) -> str:
+        """What to write into the lease before this instance runs alone."""
+        accused, times = self._accused
+        return f"{instance_id} {times + 1 if accused == instance_id else 1}"
+
+    def acquitted(self) -> None:
+        """A whole batch came through: read on as usual."""
+        self.suspect = False
+        self._accused = ("", 0)
+
+    def rest_of(self, instance_id: str, cursor: str, stored: Stored | None) -> Messages:
+        """What an unfinished dispatch still has to add."""
+        if stored is None:
+            return []
+        nonce, _, offset = cursor.partition(" ")
+        records = [orjson.loads(element) for element in stored.records]
+        instance = self.load(instance_id, records)
+        for record in records[1:]:
+            if record[T_NONCE] == nonce:
+                return self.writer.rest_of(instance, record, int(offset))
+        return []
+
+    def load(self, instance_id: str, records: list[Record]) -> Instance:
+        """Replay an instance; one whose code does not fit comes back stalled."""
+        host = self.engine.host
+        stalled = self._set_aside.pop(instance_id, None)
+        accused, times = self._accused
+        if accused == instance_id and times >= ACCUSATIONS:
+            stalled = "its turns ended their worker process more than once"
+        if stalled is not None:
+            return Instance.load(instance_id, records, host, stalled=stalled)
+        try:
+            return Instance.load(instance_id, records, host)
+        except NonDeterministicWorkflow as exc:
+            log.error("instance %s is stalled: %s", instance_id, one_line(exc, 1000))
+            return Instance.load(instance_id, records, host, stalled=str(exc))
+
+    def set_aside(self, instance_id: str, why: str) -> None:
+        """Record the instance's next events without running its code."""
+        self._set_aside[instance_id] = why
+
+
+class Batch:
+    """Whole entries of one partition: the unit of a commit."""
+
+    def __init__(self, partition: OwnedPartition) -> None:
+        self.partition = partition
+        self.works: dict[str, Work] = {}
+        self.last_entry: bytes | None = None
+        self.instance_id = ""
+        #: Dispatches to go on with after the commit: instance id, cursor, messages.
+        self.rest: list[tuple[str, str, Messages]] = []
+        self._stays = False
+        self._loaded: dict[str, Cached] = {}
+        self._ended: list[str] = []
+        self._position_before = b"0"
+
+    def take(self, entry_id: bytes, fields: list[bytes]) -> None:
+        """Add one stream entry: pairs of instance id and event."""
+        self.last_entry = entry_id
+        works = self.works
+        for n in range(0, len(fields), 2):
+            instance_id = fields[n].decode()
+            work = works.get(instance_id)
+            if work is None:
+                work = works[instance_id] = Work()
+            work.events.append(orjson.loads(fields[n + 1]))
+            work.places.append((entry_id, n // 2))
+
+    # --- loading
+
+    def missing(self) -> list[str]:
+        """Ids that must be fetched before the batch can run."""
+        partition = self.partition
+        cache = partition.engine.cache
+        missing = []
+        for instance_id, work in self.works.items():
+            cached = cache.get(instance_id)
+            if cached is not None:
+                self._loaded[instance_id] = cached
+            elif not self._is_new(work):
+                missing.append(instance_id)
+            else:
+                birth = work.events[0][2]
+                instance = partition.load(instance_id, [birth])
+                self._loaded[instance_id] = Cached(instance, created_ms(birth))
+        return missing
+
+    def _is_new(self, work: Work) -> bool:
+        """Whether the first event is a start that nobody can have consumed before."""
+        if not work.events or work.events[0][0] != STARTED or len(work.events[0]) < 3:
+            return False
+        return _entry_number(work.places[0][0]) > self.partition.known_until
+
+    def load(self, stored: dict[str, Stored | None]) -> None:
+        """Replay fetched instances; unknown ones and those that moved away drop out."""
+        partition = self.partition
+        for instance_id, found in stored.items():
+            if found is None or found.queue != partition.engine.queue or not found.records:
+                del self.works[instance_id]
+                continue
+            records = [orjson.loads(element) for element in found.records]
+            self._skip_consumed(self.works[instance_id], records[-1])
+            instance = partition.load(instance_id, records)
+            self._loaded[instance_id] = Cached(instance, created_ms(records[0]))
+
+    def _skip_consumed(self, work: Work, last: Record) -> None:
+        """Drop events that a partial commit of an earlier owner has consumed already."""
+        extra = last[T_EXTRA] if last[0] == "T" and len(last) > T_EXTRA else None
+        position = (extra or {}).get("pos")
+        if not position or position[0] != self.partition.engine.queue:
+            return
+        done = (_entry_number(position[1].encode()), position[2])
+        kept = [
+            (event, place)
+            for event, place in zip(work.events, work.places, strict=True)
+            if (_entry_number(place[0]), place[1]) > done
+        ]
+        work.events = [event for event, _ in kept]
+        work.places = [place for _, place in kept]
+
+    # --- running
+
+    def run(self, token: str) -> Call[Committed]:
+        """Run every instance's turn and return the commit of them all."""
+        partition = self.partition
+        engine = partition.engine
+        parts: list[InstanceCommit] = []
+        notice: list[str] = []
+        now_ms = engine.now_ms()
+        for instance_id, work in self.works.items():
+            cached = self._loaded[instance_id]
+            nonce = engine.nonce(token)
+            turns_before = cached.instance.turns
+            turn = self._turn(cached, work, now_ms, nonce)
+            position = None
+            if self._stays and work.places:
+                entry_id, index = work.places[-1]
+                position = [engine.queue, entry_id.decode(), index]
+            draft = partition.writer.draft(
+                cached.instance, turn, turns_before=turns_before, nonce=nonce,
+                created=cached.created_ms, position=position,
+            )  # fmt: skip
+            self._after(cached, turn)
+            if draft is None:
+                continue
+            if turn.stalled == ABORTED:
+                member = f'T {engine.queue} {instance_id} ["W","{cached.instance.inc}"]'
+                draft.part.add("T", now_ms + ABORTED_RETRY_MS, member)
+            parts.append(draft.part)
+            notice.append("!" + instance_id if draft.ended else instance_id)
+            if draft.rest:
+                self.rest.append((instance_id, draft.cursor, draft.rest))
+        position_before = partition.position
+        if self.last_entry is not None and not self._stays:
+            partition.position = self.last_entry
+        return partitions.commit(
+            engine.namespace, partition.number, engine.queue, token=token,
+            position=position_before,
+            last_entry=None if self._stays else self.last_entry,
+            notice=" ".join(notice), parts=parts,
+        )  # fmt: skip
+
+    def _turn(self, cached: Cached, work: Work, now_ms: int, nonce: str) -> Turn:
+        instance, watch = cached.instance, self.partition.engine.watch
+        watch.turn(instance)
+        try:
+            try:
+                return instance.apply(work.events, now_ms, nonce)
+            finally:
+                watch.stop_turn()
+        except TurnAborted:
+            # Nothing of this batch is committed yet: it is read again, and then the
+            # instance's events are recorded without running its code.
+            self.partition.set_aside(instance.id, ABORTED)
+            raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
+
+    def _after(self, cached: Cached, turn: Turn) -> None:
+        """Keep, replace or forget the live instance; the commit may yet be refused."""
+        partition, instance = self.partition, cached.instance
+        if turn.status in FINAL:
+            partition.release(instance.id)
+        elif turn.status == CONTINUED:
+            assert turn.birth is not None
+            following = partition.load(instance.id, [turn.birth])
+            partition.release(instance.id)
+            partition.keep(Cached(following, created_ms(turn.birth)))
+        elif turn.stalled is not None:
+            partition.drop(instance.id)
+        else:
+            partition.keep(cached)
+
+    def committed(self, reply: Committed) -> None:
+        """The commit is durable, except for instances that were purged or reborn meanwhile."""
+        for instance_id in reply.dropped:
+            self.partition.drop(instance_id)
+
+    # --- suspect mode
+
+    def singles(self) -> Iterator[Batch]:
+        """One batch an instance, leaving the entries in the stream."""
+        for instance_id, work in self.works.items():
+            single = Batch(self.partition)
+            single.works = {instance_id: work}
+            single._loaded = {instance_id: self._loaded[instance_id]}
+            single.instance_id = instance_id
+            single._stays = True
+            yield single
+
+    def finish(self) -> Batch:
+        """The empty batch that takes the entries out of the stream."""
+        last = Batch(self.partition)
+        last.last_entry = self.last_entry
+        return last
+
+
+#: Why an instance whose turn did not yield is stalled.
+ABORTED = "its turn did not come back in time and was aborted; it is tried again"
+
+
+def _entry_number(entry_id: bytes) -> tuple[int, int]:
+    ms, _, seq = entry_id.partition(b"-")
+    return int(ms), int(seq)
