@@ -89,6 +89,8 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     #: A file that holds the URL, for a secret that must not stand in the environment.
     redis_url_file: Path | None = None
+    #: The embedded server's binary, where the one found by itself will not do.
+    redis_bin: Path | None = None
     #: Where the embedded server keeps its data.
     embedded_dir: Path = Path(".wfq")
     namespace: Annotated[str, Field(pattern=f"^{_NAMESPACE}$")] = "default"
