@@ -25,7 +25,8 @@ the same facts are attributes.
     |   |-- NonRetryableError        raised by an activity: never retried
     |   |-- NonDeterministicWorkflow the code no longer fits the history
     |   |-- UnregisteredName         no such workflow or activity in this program
-    |   `-- WorkflowMisuse           workflow code broke a rule (yielded a non-task, ...)
+    |   `-- WorkflowMisuse           also a ValueError: workflow code broke a rule (yielded a
+    |                                non-task, ...)
     |-- WaitTimeout                  also a TimeoutError: a wait ended before its instance did
     `-- StaleLease                   another orchestrator owns the partition now
 """
@@ -140,14 +141,35 @@ class NonRetryableError(WorkflowError):
 
 
 class NonDeterministicWorkflow(WorkflowError):
-    """The workflow's code no longer makes the decisions its history records."""
+    """The workflow's code no longer makes the decisions its history records.
+
+    `expected` and `found` name the two decisions, `turn` is the index of the history element,
+    `source` the line of the workflow; each is empty or None where it is not known.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        expected: str = "",
+        found: str = "",
+        task_id: int | None = None,
+        turn: int | None = None,
+        source: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.expected = expected
+        self.found = found
+        self.task_id = task_id
+        self.turn = turn
+        self.source = source
 
 
 class UnregisteredName(WorkflowError):
     """This program has registered no workflow or activity of that name."""
 
 
-class WorkflowMisuse(WorkflowError):
+class WorkflowMisuse(WorkflowError, ValueError):
     """Workflow code broke a rule of the authoring API."""
 
 

@@ -1,0 +1,144 @@
+"""Driving one workflow function: a generator, a coroutine, or a plain call."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import CoroutineType, GeneratorType
+from typing import Any
+
+from wfq.core.context import WorkflowContext
+from wfq.core.decisions import Decisions
+from wfq.core.events import Payload
+from wfq.core.ports import Executor, TurnAborted
+from wfq.core.replay import source_of_code
+from wfq.core.tasks import Task, short
+from wfq.errors import WorkflowMisuse
+
+#: How often a generator that answers GeneratorExit with another yield is closed again.
+_CLOSE_ATTEMPTS = 100
+#: Generators that refuse to be closed. They are kept for ever: collecting one would run its
+#: code again and print a warning. Only pathological workflows get here.
+_UNCLOSABLE: list[Any] = []
+
+
+class Flow:
+    """The running code of one generation.
+
+    `awaiting` is the task it waits for. After `begin` or `resume` returned True the code has
+    ended: `error` is what it raised, or None and `value` is what it returned.
+    """
+
+    __slots__ = ("_code", "_owner", "_send", "_throw", "awaiting", "error", "is_coroutine", "value")
+
+    def __init__(self, owner: Decisions) -> None:
+        self._owner = owner
+        self._code: Any = None
+        self._send: Callable[[Any], Any] = _not_begun
+        self._throw: Callable[[BaseException], Any] = _not_begun
+        self.is_coroutine = False
+        self.awaiting: Task[Any] | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+
+    def begin(self, executor: Executor, payload: Payload, given: bool) -> bool:
+        """Call the function and run it to its first wait; return whether it has ended."""
+        try:
+            code = executor.begin(WorkflowContext(self._owner), payload, given)
+        except TurnAborted:
+            raise
+        except BaseException as exc:
+            self.error = exc
+            return True
+        kind = type(code)
+        if kind is CoroutineType:
+            self.is_coroutine = True
+        elif kind is not GeneratorType:
+            self.value = code
+            return True
+        self._code = code
+        self._send = code.send
+        self._throw = code.throw
+        return self._run(None, None)
+
+    def resume(self) -> bool:
+        """Go on, the awaited task having ended; return whether the code has ended."""
+        return self._run(self.awaiting, None)
+
+    def _run(self, task: Task[Any] | None, error: BaseException | None) -> bool:
+        owner = self._owner
+        while True:
+            value = None
+            # A coroutine fetches the outcome itself, in Task.__await__.
+            if task is not None and not self.is_coroutine:
+                try:
+                    value = task.get_result()
+                except Exception as exc:
+                    # Thrown below, outside of this handler: in it, whatever the workflow
+                    # raises later would get `exc` as its context.
+                    error = exc
+            try:
+                target = self._send(value) if error is None else self._throw(error)
+            except StopIteration as stop:
+                self.value = stop.value
+                return True
+            except TurnAborted:
+                raise
+            except BaseException as exc:
+                # SystemExit and the like too: a workflow must not end its worker.
+                self.error = exc
+                return True
+            error = None
+            if not isinstance(target, Task):
+                task, error = None, _not_a_task(target, self.is_coroutine)
+            elif target._owner is not owner and target._owner is not None:
+                task = None
+                error = WorkflowMisuse(f"{target!r} belongs to another workflow instance")
+            elif target._done:
+                task = target
+            else:
+                self.awaiting = target
+                return False
+
+    def source(self) -> str | None:
+        """Return ``file:line in function`` of the innermost user code that waits."""
+        return source_of_code(self._code)
+
+    def drop(self) -> None:
+        """Let go of the code; its `except` and `finally` clauses run, but decide nothing.
+
+        The owner must be closed for good before, so that `ctx` refuses them.
+        """
+        code = self._code
+        self._code = self.awaiting = None
+        self._send = self._throw = _not_begun
+        if code is None:
+            return
+        for _ in range(_CLOSE_ATTEMPTS):
+            try:
+                code.close()
+            except RuntimeError as exc:
+                if "ignored GeneratorExit" in str(exc):
+                    continue
+                return
+            except BaseException:
+                return  # the code has ended, by raising; there is nobody to tell
+            return
+        _UNCLOSABLE.append(code)
+
+
+def _not_begun(_: Any) -> Any:
+    raise RuntimeError("the workflow's code is not running")
+
+
+def _not_a_task(value: object, is_coroutine: bool) -> WorkflowMisuse:
+    verb = "awaited" if is_coroutine else "yielded"
+    hint = "only tasks made by ctx, when_all and when_any can be waited for"
+    if isinstance(value, GeneratorType):
+        hint = "use 'yield from' to run a sub-generator"
+    elif isinstance(value, CoroutineType):
+        hint = "await it in an async def workflow"
+    elif isinstance(value, (list, tuple)) and value and all(isinstance(t, Task) for t in value):
+        hint = "use when_all(tasks) to wait for several"
+    elif is_coroutine:
+        hint += "; asyncio's own awaitables are not durable"
+    return WorkflowMisuse(f"the workflow {verb} {short(value)}, which is not a task: {hint}")

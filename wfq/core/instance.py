@@ -1,0 +1,188 @@
+"""One workflow instance in memory: loaded from its history, then one `apply` a turn."""
+
+from __future__ import annotations
+
+from wfq.core import actions as act
+from wfq.core import events as ev
+from wfq.core.events import Event, Record
+from wfq.core.intake import Intake
+from wfq.core.opentask import OpenTask
+from wfq.core.ports import Host, TurnAborted
+from wfq.core.replay import RecordedTurn
+from wfq.core.turn import COMPLETED, CONTINUED, FAILED, RUNNING, STALLED, TERMINATED, Turn
+from wfq.errors import NonDeterministicWorkflow
+
+_STATUS_OF = {
+    act.COMPLETE: COMPLETED,
+    act.FAIL: FAILED,
+    act.TERMINATED: TERMINATED,
+    act.CONTINUE_AS_NEW: CONTINUED,
+}
+
+#: Rough bytes of an instance without tasks, of a consumed event and of a decided action.
+_BASE_SIZE, _EVENT_SIZE, _ACTION_SIZE = 2_000, 200, 300
+
+
+class Instance(Intake):
+    """The live state of one generation of an instance, kept between turns.
+
+    When `apply` raises, or its turn cannot be committed, the instance is useless: `discard`
+    it and `load` it again.
+
+    id, inc, gen, name, parent, birth: from the birth record. turns: history elements, the
+    birth included. status: as in `Turn`. why: the reason when STALLED, else None. open: the
+    open tasks by task id. size: a rough number of bytes, for bounding a cache; whoever knows
+    the size of payloads may add to it.
+    """
+
+    __slots__ = ("_aborted", "_no_code", "size")
+
+    def __init__(self, instance_id: str, birth: Record, host: Host) -> None:
+        super().__init__(instance_id, birth, host)
+        self.size = _BASE_SIZE
+        self._aborted = False
+        self._no_code: str | None = None
+
+    @classmethod
+    def load(
+        cls, instance_id: str, records: list[Record], host: Host, *, stalled: str | None = None
+    ) -> Instance:
+        """Return the instance that `records` (birth record first) describe.
+
+        The code is run again over the history, silently. Where `host` has no code for it, or
+        `stalled` gives a reason not to run it, the result only keeps the books: its `apply`
+        records events without delivering them, and obeys lifecycle commands.
+        Raises: NonDeterministicWorkflow when the code does not repeat what history records.
+        """
+        instance = cls(instance_id, records[0], host)
+        version, begun = _version_of(records)
+        instance._decisions.version = version
+        if stalled is None:
+            asked = "" if begun and version is None else version
+            instance._executor = host.resolve(instance.name, asked)
+            if instance._executor is None:
+                of = f" version {version!r}" if version else ""
+                stalled = f"no worker has the workflow {instance.name!r}{of}"
+        instance._no_code = instance.why = stalled
+        if len(records) > 1:
+            instance._replay(records)
+        return instance
+
+    @property
+    def now_ms(self) -> int:
+        """The time of the last turn; of the birth before the first."""
+        return self._decisions.now_ms
+
+    @property
+    def version(self) -> str | None:
+        """The version that the instance is pinned to."""
+        return self._decisions.version
+
+    @property
+    def has_code(self) -> bool:
+        """Whether turns run the workflow's code."""
+        return self._no_code is None
+
+    def apply(self, events: list[Event], now_ms: int, nonce: str) -> Turn:
+        """Run one turn: consume `events` in order, advancing the code after each.
+
+        Time never goes back: a `now_ms` before the last turn's is replaced by it. `nonce` is
+        unique to the turn. Raises: TurnAborted when a watchdog gave the turn up.
+        """
+        last_ms = self._decisions.now_ms
+        turn = self._run_turn(
+            events, now_ms if now_ms > last_ms else last_ms, nonce, deferred=self._no_code
+        )
+        if self._aborted:
+            raise TurnAborted(f"the turn of {self.id!r} was aborted")
+        if not turn.empty:
+            self.turns += 1
+            self.size += _EVENT_SIZE * len(turn.events) + _ACTION_SIZE * len(turn.actions)
+        return turn
+
+    def abort(self) -> None:
+        """Make the `apply` that runs in another thread raise TurnAborted, at its end at latest.
+
+        For a watchdog, to be called before it raises TurnAborted in that thread: the workflow's
+        code may swallow the exception.
+        """
+        self._aborted = True
+
+    def discard(self) -> None:
+        """Drop the code: what its `finally` clauses still do has no effect and is not logged."""
+        self._decisions.kill()
+        self._flow.drop()
+        self._held = []
+        self.open.clear()
+
+    # -- replay
+
+    def _replay(self, records: list[Record]) -> None:
+        decisions = self._decisions
+        decisions.replaying = True
+        try:
+            for index in range(1, len(records)):
+                self._replay_turn(records[index], index)
+        except (TurnAborted, NonDeterministicWorkflow):
+            mismatch = decisions.mismatch
+            self.discard()
+            if mismatch is not None:
+                raise mismatch from None
+            raise
+        decisions.replaying = decisions.dead
+        self.turns = len(records)
+
+    def _replay_turn(self, record: Record, index: int) -> None:
+        events, now_ms, nonce = record[ev.T_EVENTS], record[ev.T_NOW], record[ev.T_NONCE]
+        extra = record[ev.T_EXTRA]
+        deferred = "deferred" if extra and extra.get("deferred") else None
+        self.turns = index
+        if self._no_code is not None:
+            self._run_turn(events, now_ms, nonce, deferred=self._no_code)
+            self._adopt(record)
+            if deferred is None and self.status == STALLED:
+                self.status = RUNNING
+        else:
+            recorded = RecordedTurn(record[ev.T_ACTIONS], index)
+            self._run_turn(events, now_ms, nonce, deferred=deferred, recorded=recorded)
+            if self._decisions.mismatch is not None:
+                raise TurnAborted  # the workflow swallowed the one that was thrown at it
+            if self._end is None:
+                recorded.finish(self._whereabouts(), self._flow.source())
+        self.size += _EVENT_SIZE * len(events) + _ACTION_SIZE * len(record[ev.T_ACTIONS])
+
+    def _whereabouts(self) -> str:
+        awaiting = self._flow.awaiting
+        return "nothing" if awaiting is None else f"nothing and waits for {awaiting!r}"
+
+    def _adopt(self, record: Record) -> None:
+        """Enter recorded decisions into the books of an instance without code.
+
+        An event wait stays open until its timeout: which event it took is not known without
+        the code, and keeping one timer too many is harmless.
+        """
+        for action in record[ev.T_ACTIONS]:
+            code = action[0]
+            if code in act.OPENING:
+                self._decisions.next_id = action[1] + 1
+                self.open[action[1]] = OpenTask(
+                    code, record[ev.T_NONCE], action, record[ev.T_NOW], None
+                )
+            elif code in act.TERMINAL:
+                self._end = action
+                self.status = _STATUS_OF[code]
+        self._held = []
+
+
+def _version_of(records: list[Record]) -> tuple[str | None, bool]:
+    """Return the version that the instance is pinned to, and whether its code has begun."""
+    started = begun = False
+    for index in range(1, len(records)):
+        record = records[index]
+        extra = record[ev.T_EXTRA]
+        if extra and "version" in extra:
+            return extra["version"], True
+        if not begun:
+            started = started or any(event[0] == ev.STARTED for event in record[ev.T_EVENTS])
+            begun = started and not (extra and extra.get("deferred"))
+    return (records[0][ev.B_EXTRA] or {}).get("version"), begun
