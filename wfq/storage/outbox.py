@@ -22,7 +22,8 @@ class Message:
 
     An event's values: target id, incarnation or "", form ("E" external, "L" lifecycle,
     "T" a task's outcome), event text. A child's: id, incarnation, name, queue, birth text
-    behind its time, parent id, outcome event for the parent if the id is taken, parent incarnation.
+    behind its time, parent id, outcome event for the parent if the id is taken, parent
+    incarnation, and "1" if the id may replace an instance that has ended (else absent).
     """
 
     kind: str
@@ -60,10 +61,17 @@ def deliver(
     args: list[Argument] = [source, len(messages)]
     for entry_id, message in messages:
         ms, _, seq = entry_id.partition(b"-")
-        values = message.values if message.kind == "E" else [*message.values[:6], "", ""]
-        args += (ms, seq, message.kind, *values)
+        args += (ms, seq, message.kind, *_operands(message))
     keys = [namespace.inbox_from(target), namespace.prefix(target)]
     return Call(scripts.DELIVER, keys, args, _words)
+
+
+def _operands(message: Message) -> list[Argument]:
+    if message.kind == "E":
+        return list(message.values)
+    *child, parent_id, taken_event, parent_inc = message.values[:8]
+    taken = Message("E", [parent_id, parent_inc, "T", taken_event])
+    return [*child, parent_id, taken.encode(), "".join(message.values[8:])]
 
 
 def trim_command(

@@ -88,6 +88,11 @@ class Lane:
                     delay_s = self._backoff.next_delay_s()
                     log.warning("lane %s: %s; next attempt in %.2g s", self._name, exc, delay_s)
                     yield from self._pause(delay_s)
+            except Exception:
+                # A bug of ours, not a fault of Redis: say so, and read everything again.
+                log.exception("lane %s failed; it starts again", self._name)
+                self._abandon()
+                yield from self._pause(self._backoff.next_delay_s())
         self._close_wire()
 
     def lose(self) -> None:

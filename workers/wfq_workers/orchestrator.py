@@ -100,12 +100,6 @@ class OrchestratorLoop:
                     except StopIteration:
                         del runs[lane]
                         del waits[lane]
-                    except Exception:
-                        # A bug of ours, not a fault of Redis: say so, and start the lane anew.
-                        log.exception("lane failed; it starts again")
-                        lane._abandon()
-                        runs[lane] = lane.steps()
-                        waits[lane] = (time.monotonic() + 1.0, False)
                     self._watch_socket(selector, registered, lane, waits.get(lane))
                 if not runs:
                     break

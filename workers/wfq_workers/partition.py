@@ -144,8 +144,13 @@ class OwnedPartition:
         try:
             return Instance.load(instance_id, records, host)
         except NonDeterministicWorkflow as exc:
+            why = str(exc)
             log.error("instance %s is stalled: %s", instance_id, one_line(exc, 1000))
-            return Instance.load(instance_id, records, host, stalled=str(exc))
+        except Exception as exc:
+            # Whatever is wrong with one instance, the others of its partition go on.
+            why = f"it cannot be loaded: {one_line(exc)}"
+            log.exception("instance %s is stalled: it cannot be loaded", instance_id)
+        return Instance.load(instance_id, records, host, stalled=why)
 
     def set_aside(self, instance_id: str, why: str) -> None:
         """Record the instance's next events without running its code."""
@@ -286,6 +291,10 @@ class Batch:
             # instance's events are recorded without running its code.
             self.partition.set_aside(instance.id, ABORTED)
             raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
+        except Exception as exc:
+            log.exception("instance %s is stalled: its turn failed inside wfq", instance.id)
+            self.partition.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
+            raise StaleLease(f"the turn of instance {instance.id} failed") from exc
 
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""

@@ -11,7 +11,9 @@
 -- ARGV[1]  new token, random
 -- ARGV[2]  owner, a worker id
 -- ARGV[3]  lease in ms
--- ARGV[4]  the caller's present token ("" for none): held by it, the lease is taken over at once
+-- ARGV[4]  the caller's present token ("" for none)
+-- A lease held under the present token, under the new one (the call was sent twice) or by the
+-- same owner is taken over at once.
 -- Reply: {"held", ms until it expires, owner} | {"taken", now ms, takeovers without a commit,
 -- suspect instance id or "", last entry id in the stream, cursor pairs}.
 
@@ -22,20 +24,20 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local held = redis.call('HMGET', lease, 'token', 'expires', 'owner', 'pos', 'takeovers', 'suspect')
 local old, expires = held[1], tonumber(held[2] or 0)
-if old and old ~= mine and expires > now then
+local own = old and (old == mine or old == token or held[3] == owner)
+if old and not own and expires > now then
   return {'held', expires - now, held[3] or ''}
 end
 
--- An owner that ended without a commit, and was neither released nor replaced by itself,
--- may have been killed by an instance: the count leads to suspect mode.
+-- An owner that ended with events to work on and without a commit, and was neither released
+-- nor replaced by itself, may have been killed by an instance: the count leads to suspect mode.
 local takeovers = 0
-if old and old ~= mine and held[4] == '0' then takeovers = tonumber(held[5] or 0) + 1 end
-if old and old == mine then takeovers = tonumber(held[5] or 0) end
+local last = redis.call('EXISTS', stream) == 1 and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
+if old and last and held[4] == '0' then takeovers = tonumber(held[5] or 0) + (own and 0 or 1) end
 redis.call('HDEL', lease, 'pos')
 if old and redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, old) end
 redis.call('XGROUP', 'CREATE', stream, token, '0', 'MKSTREAM')
 redis.call('HSET', lease, 'token', token, 'owner', owner, 'pos', '0',
   'expires', string.format('%.0f', now + lease_ms), 'takeovers', takeovers)
-local last = redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)
 return {'taken', string.format('%.0f', now), takeovers, held[6] or '',
-  last[1] and last[1][1] or '0-0', redis.call('HGETALL', cursors)}
+  last and last[1] or '0-0', redis.call('HGETALL', cursors)}

@@ -44,7 +44,9 @@ for n = 1, count do
   end
 end
 for queue, fields in pairs(events) do
-  redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))
+  for first = 1, #fields, 512 do
+    redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields, first, math.min(first + 511, #fields)))
+  end
 end
 for _, id in ipairs(counted) do
   redis.call('HINCRBY', prefix .. 'instance:' .. id, 'inbox', 1)

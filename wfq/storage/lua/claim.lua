@@ -1,6 +1,7 @@
 -- claim: take over activity attempts whose worker went silent.
 --
--- Guarantee: an entry is claimed by one caller; its delivery count grows by one.
+-- Guarantee: an entry is claimed by one caller; its delivery count grows by one. However many
+-- entries are held and renewed, a stale one behind them is found. Works on a full Redis.
 --
 -- KEYS[1]  stream  activities of the partition and queue
 -- KEYS[2]  hash    messages and heartbeats of tasks
@@ -12,12 +13,19 @@
 local stream, consumer, idle, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local replies = {}
 if redis.call('EXISTS', stream) == 0 then return replies end
-local claimed = redis.call('XAUTOCLAIM', stream, 'activities', consumer, idle, '0', 'COUNT', count)[2]
-for _, entry in ipairs(claimed) do
-  -- A deleted entry may come back empty: there is nothing left to do for it.
-  if entry and entry[2] and entry[2][1] then
-    local held = redis.call('XPENDING', stream, 'activities', entry[1], entry[1], 1)[1]
-    replies[#replies + 1] = {entry[1], entry[2][1], entry[2][2], held and held[4] or 1}
+local stale, deliveries = {}, {}
+for n, held in ipairs(redis.call('XPENDING', stream, 'activities', 'IDLE', idle, '-', '+', count)) do
+  stale[n] = held[1]
+  deliveries[held[1]] = held[4] + 1
+end
+if #stale == 0 then return replies end
+for first = 1, #stale, 1000 do
+  local some = {unpack(stale, first, math.min(first + 999, #stale))}
+  for _, entry in ipairs(redis.call('XCLAIM', stream, 'activities', consumer, idle, unpack(some))) do
+    -- A deleted entry may come back empty: there is nothing left to do for it.
+    if entry and entry[2] and entry[2][1] then
+      replies[#replies + 1] = {entry[1], entry[2][1], entry[2][2], deliveries[entry[1]]}
+    end
   end
 end
 return replies

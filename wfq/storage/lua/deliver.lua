@@ -1,8 +1,9 @@
 -- deliver: apply messages of another partition's outbox to this partition.
 --
 -- Guarantee: each message is applied once and in order: the id of the last one applied is
--- kept per source, and anything not above it is skipped. A full Redis refuses the call
--- before anything is written, and the source keeps its messages.
+-- kept per source, and anything not above it is skipped. That an id is taken reaches the
+-- parent by this partition's own outbox, in the same step. Works on a full Redis: messages
+-- only move, and the work they belong to has begun.
 --
 -- KEYS[1]  hash    last outbox id applied, by source partition
 -- KEYS[2]  string  prefix of the partition's keys, "wfq:{ns:p}:"
@@ -11,7 +12,9 @@
 --   four or eight values:
 --   E  id, incarnation or "", kind ("E", "L" or "T"), event        an event for an instance; kind
 --      "T" (a task's outcome) is taken whole, the others are ["<kind>","<inc>"<event>
---   C  id, incarnation, name, queue, birth behind its time, parent id, "", ""   start a child
+--   C  id, incarnation, name, queue, birth behind its time, parent id, message for this
+--      partition's outbox if the id is taken (the parent's failed task), "1" if the id may
+--      replace an instance that has ended            start a child
 -- Reply: per message "applied" | "skipped" | "unknown" | "taken" | "finished".
 
 local applied, prefix = KEYS[1], KEYS[2]
@@ -21,6 +24,8 @@ local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local seen = redis.call('HGET', applied, source) or '0-0'
 local seen_ms, seen_seq = string.match(seen, '^(%d+)-(%d+)$')
 seen_ms, seen_seq = tonumber(seen_ms), tonumber(seen_seq)
+-- A script that has begun to write is not stopped by a full Redis.
+redis.call('HDEL', applied, '')
 local replies, newest = {}, nil
 local at = 3
 for n = 1, count do
@@ -45,13 +50,23 @@ for n = 1, count do
     end
   else
     local name, queue, birth, parent = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-    if found[1] and found[1] ~= inc then
-      replies[n] = 'taken'
-    elseif found[1] then
+    local gone = ARGV[at + 10] == '1'
+      and (status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED')
+    if found[1] == inc then
       replies[n] = 'skipped'
+    elseif found[1] and not gone then
+      redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])
+      replies[n] = 'taken'
     else
       birth = '["B",' .. now .. birth
       redis.call('RPUSH', prefix .. 'history:' .. id, birth)
+      if found[1] then
+        -- The id is used again: only the record just pushed survives.
+        redis.call('LTRIM', prefix .. 'history:' .. id, -1, -1)
+        redis.call('DEL', prefix .. 'instance:' .. id)
+        redis.call('ZREM', prefix .. 'index:' .. status, id)
+        redis.call('HDEL', prefix .. 'cursors', id)
+      end
       redis.call('HSET', prefix .. 'instance:' .. id, 'inc', inc, 'name', name, 'queue', queue,
         'created', now, 'parent', parent)
       redis.call('ZADD', prefix .. 'index:RUNNING', now, id)
@@ -59,7 +74,10 @@ for n = 1, count do
       replies[n] = 'applied'
     end
   end
-  if not old then newest = string.format('%.0f-%.0f', ms, seq) end
+  if not old then
+    seen_ms, seen_seq = ms, seq
+    newest = string.format('%.0f-%.0f', ms, seq)
+  end
   at = at + (kind == 'E' and 7 or 11)
 end
 if newest then redis.call('HSET', applied, source, newest) end

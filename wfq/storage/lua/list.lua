@@ -1,6 +1,6 @@
 -- list: one page of instances of one partition and status, newest first.
 --
--- Guarantee: stable order by creation time, then id; nothing is written.
+-- Guarantee: stable order by creation time, then id (by its bytes); nothing is written.
 --
 -- KEYS[1]  sorted set  index of the status
 -- KEYS[2]  string      prefix of the partition's keys, "wfq:{ns:p}:"
@@ -20,12 +20,22 @@ local index, prefix = KEYS[1], KEYS[2]
 local limit, high, after, low = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
 local name, queue, tag, part, budget = ARGV[5], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[9])
 local rows, looked, offset = {}, 0, 0
+
+-- Lua's own comparison follows the server's locale; the index is in the order of the bytes.
+local function below(a, b)
+  for n = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, n), string.byte(b, n)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
 local last_score, last_id = '', ''
 while true do
   local page = redis.call('ZREVRANGEBYSCORE', index, high, low, 'WITHSCORES', 'LIMIT', offset, 200)
   for n = 1, #page, 2 do
     local id, score = page[n], page[n + 1]
-    if not (after ~= '' and score == high and id >= after) then
+    if not (after ~= '' and score == high and not below(id, after)) then
       looked = looked + 1
       last_score, last_id = score, id
       local wanted = part == '' or string.find(id, part, 1, true)

@@ -1,6 +1,7 @@
 -- renew: prolong the lease of one partition and queue.
 --
--- Guarantee: only the valid token prolongs; nothing else changes.
+-- Guarantee: only the valid token prolongs; nothing else changes. Works on a full Redis: the
+-- first write frees memory, and a script that has begun to write is not stopped.
 --
 -- KEYS[1]  hash  lease of the partition and queue
 -- ARGV[1]  the lane's token
@@ -13,5 +14,6 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if redis.call('HGET', lease, 'token') ~= token then
   return {'lost', string.format('%.0f', now)}
 end
+redis.call('HDEL', lease, 'expires')
 redis.call('HSET', lease, 'expires', string.format('%.0f', now + lease_ms))
 return {'renewed', string.format('%.0f', now)}

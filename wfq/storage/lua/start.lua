@@ -50,6 +50,12 @@ for n = 1, count do
   end
 end
 
+local function add(key, values)
+  for first = 1, #values, 2000 do
+    redis.call('ZADD', key, unpack(values, first, math.min(first + 1999, #values)))
+  end
+end
+
 local events, running, waiting, timers = {}, {}, {}, {}
 for _, item in ipairs(fresh) do
   local instance, history = prefix .. 'instance:' .. item.id, prefix .. 'history:' .. item.id
@@ -60,6 +66,7 @@ for _, item in ipairs(fresh) do
     redis.call('LTRIM', history, -1, -1)
     redis.call('DEL', instance)
     redis.call('ZREM', prefix .. 'index:' .. item.old, item.id)
+    redis.call('HDEL', prefix .. 'cursors', item.id)
   end
   redis.call('HSET', instance, 'inc', item.inc, 'name', item.name, 'queue', item.queue, 'created', now)
   if item.tags ~= '' then redis.call('HSET', instance, 'tags', item.tags) end
@@ -82,14 +89,16 @@ for _, item in ipairs(fresh) do
   end
 end
 
-if #running > 0 then redis.call('ZADD', prefix .. 'index:RUNNING', unpack(running)) end
-if #waiting > 0 then redis.call('ZADD', prefix .. 'index:PENDING', unpack(waiting)) end
+add(prefix .. 'index:RUNNING', running)
+add(prefix .. 'index:PENDING', waiting)
 for queue, fields in pairs(events) do
-  redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))
+  for first = 1, #fields, 512 do
+    redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields, first, math.min(first + 511, #fields)))
+  end
 end
 if #timers > 0 then
   local head = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
-  redis.call('ZADD', prefix .. 'timers', unpack(timers))
+  add(prefix .. 'timers', timers)
   local new = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
   if new[2] ~= head[2] then redis.call('PUBLISH', prefix .. 'wake', new[2]) end
 end
