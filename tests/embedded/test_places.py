@@ -74,11 +74,9 @@ def test_links_in_a_place_open_to_others_are_not_trusted(
         embedded_socket.reachable(tmp_path / ("d" * 100) / "wfq.sock")
 
 
-def test_a_link_to_an_old_place_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_socket, "MAX_BYTES", 70)
-    monkeypatch.setattr("tempfile.tempdir", "/tmp")
-    target = tmp_path / ("d" * 60)
-    monkeypatch.setattr(embedded_socket, "_private", lambda links: links.mkdir(exist_ok=True))
+def test_a_link_to_an_old_place_is_renewed(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(store.parent))
+    target = store.parent / ("d" * 100)
     link = embedded_socket.reachable(target / "wfq.sock").parent
     link.unlink()
     link.symlink_to("/nowhere")
@@ -86,7 +84,6 @@ def test_a_link_to_an_old_place_is_renewed(tmp_path: Path, monkeypatch: pytest.M
     embedded_socket.reachable(target / "wfq.sock")
 
     assert link.readlink() == target
-    link.unlink()
 
 
 def test_odd_characters_in_the_path_survive_the_url(store: Path) -> None:

@@ -1,0 +1,219 @@
+"""Everything a developer runs, with nothing installed but Python: ``python3 run.py test``.
+
+Makes ``.venv`` on first use, installs wfq in it with the versions of constraints.txt, installs
+again only when those files have changed, and hands over to the command.
+"""
+
+# Old Pythons must get as far as the message: no syntax here that 3.6 does not know.
+import sys
+
+if sys.version_info < (3, 11):
+    sys.exit("run.py: wfq needs Python 3.11 or newer; this is %s" % sys.version.split()[0])
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+CONSTRAINTS = ROOT / "constraints.txt"
+#: Holds the hash of what was installed; a venv without it was made by someone else.
+STAMP = VENV / "wfq-installed"
+
+USAGE = """usage: python3 run.py COMMAND [ARGUMENT...]
+
+  demo         the five workflow patterns, on a server that comes along
+  dev [APP]    server, workers, HTTP API and dashboard, reloading on change
+  wfq ...      any other wfq command
+  test         all tests; arguments go to pytest
+  check        lint, format and types
+  fix          what of lint and format can be repaired
+  build        the wheel and the sdist, into dist/
+  constraints  write the installed versions to constraints.txt
+"""
+
+
+def main(arguments: "list[str]") -> int:
+    command, rest = (arguments[0], arguments[1:]) if arguments else ("help", [])
+    if command in ("help", "-h", "--help"):
+        print(USAGE, end="")
+        return 0 if arguments else 2
+    task = TASKS.get(command)
+    if task is None:
+        print(f"run.py: no command {command!r}; see python3 run.py help", file=sys.stderr)
+        return 2
+    os.chdir(ROOT)
+    prepare()
+    return task(rest)
+
+
+# --- the environment ---------------------------------------------------------------------------
+
+
+def prepare() -> None:
+    """Make the environment ready, doing nothing where it is."""
+    wanted = fingerprint()
+    if STAMP.is_file() and STAMP.read_text() == wanted and works(PYTHON):
+        return
+    uv = shutil.which("uv")
+    # A venv of ours for another Python is made anew; a venv that someone else made is kept.
+    if not works(PYTHON) or (STAMP.is_file() and not STAMP.read_text().startswith(python_id())):
+        make_venv(uv)
+    print("run.py: installing wfq and its tools into .venv", file=sys.stderr)
+    STAMP.unlink(missing_ok=True)
+    install(uv)
+    STAMP.write_text(wanted)
+
+
+def python_id() -> str:
+    return f"{sys.implementation.name} {sys.version_info[0]}.{sys.version_info[1]}\n"
+
+
+def fingerprint() -> str:
+    """Return what the installed environment depends on."""
+    digest = hashlib.sha256()
+    for path in (ROOT / "pyproject.toml", CONSTRAINTS):
+        digest.update(path.read_bytes())
+    # The editable install points here.
+    digest.update(os.fsencode(ROOT))
+    return python_id() + digest.hexdigest()
+
+
+def works(python: Path) -> bool:
+    """Whether a venv's Python starts and is new enough; its base may have been removed."""
+    test = "import sys; sys.exit(sys.version_info < (3, 11))"
+    try:
+        return run([python, "-I", "-c", test], stderr=subprocess.DEVNULL) == 0
+    except OSError:
+        return False
+
+
+def make_venv(uv: "str | None") -> None:
+    if uv:
+        must([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)])
+        return
+    if importlib.util.find_spec("ensurepip") is None:
+        fail("this Python has no ensurepip; apt-get install python3-venv, or install uv")
+    must([sys.executable, "-I", "-m", "venv", "--clear", str(VENV)])
+
+
+def install(uv: "str | None") -> None:
+    if uv:
+        pip = [uv, "pip", "install", "--quiet", "--python", str(PYTHON)]
+    else:
+        pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
+        pip += ["--disable-pip-version-check", "--no-warn-script-location"]
+    pip += ["--constraint", str(CONSTRAINTS)]
+    # The build backend first, with its version from the constraints too.
+    must([*pip, "hatchling"])
+    must([*pip, "--no-build-isolation", "--editable", ".[dev]"])
+
+
+def must(command: "Sequence[str | Path]") -> None:
+    """Run a step of the set-up; end the program where it fails."""
+    code = run(command)
+    if code:
+        fail(f"setting up .venv failed with status {code} in: {' '.join(map(str, command))}")
+
+
+def fail(message: str) -> NoReturn:
+    sys.exit(f"run.py: {message}")
+
+
+# --- the commands ------------------------------------------------------------------------------
+
+
+def environment() -> "dict[str, str]":
+    """Return the environment without what would bend the venv's Python."""
+    bending = ("PYTHONHOME", "__PYVENV_LAUNCHER__", "VIRTUAL_ENV")
+    return {name: value for name, value in os.environ.items() if name not in bending}
+
+
+def run(command: "Sequence[str | Path]", stderr: "int | None" = None) -> int:
+    """Run a command and return its status."""
+    return subprocess.run(command, check=False, env=environment(), stderr=stderr).returncode
+
+
+def become(arguments: "list[str]") -> NoReturn:
+    """Replace this process by the venv's Python: signals and exit code are the command's own."""
+    sys.stdout.flush()
+    os.execve(PYTHON, [str(PYTHON), *arguments], environment())
+
+
+def each(commands: "list[list[str]]") -> int:
+    """Run all commands with the venv's Python; return the first status that is not 0."""
+    codes = []
+    for command in commands:
+        print("run.py: " + " ".join(command[1:]), file=sys.stderr, flush=True)
+        codes.append(run([PYTHON, *command]))
+    return next(filter(None, codes), 0)
+
+
+def wfq(arguments: "list[str]") -> int:
+    become(["-m", "wfq_cli.app", *arguments])
+
+
+def test(arguments: "list[str]") -> int:
+    """Run pytest, on several processes unless the arguments choose tests or processes."""
+    alone = ("-n", "--pdb", "--co", "--lf")
+    chosen = any(word.startswith(alone) or not word.startswith("-") for word in arguments)
+    # Tests wait more than they compute: a process more than there are cores.
+    count = min(8, (os.cpu_count() or 1) + 1)
+    spread = [] if chosen else ["-n", str(count), "--dist", "worksteal"]
+    become(["-m", "pytest", *spread, *arguments])
+
+
+def check(arguments: "list[str]") -> int:
+    ruff = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
+    return each([*ruff, ["-m", "mypy"]])
+
+
+def fix(arguments: "list[str]") -> int:
+    return each([["-m", "ruff", "check", "--fix", "."], ["-m", "ruff", "format", "."]])
+
+
+def build(arguments: "list[str]") -> int:
+    return each([["-m", "hatchling", "build", *arguments]])
+
+
+def constraints(arguments: "list[str]") -> int:
+    """Write what is installed to constraints.txt, without wfq and the installers."""
+    listing = (
+        "from importlib.metadata import distributions\n"
+        "for d in distributions(): print(d.name.lower().replace('_', '-'), d.version)"
+    )
+    found = subprocess.check_output([PYTHON, "-I", "-c", listing], text=True)
+    ours = {"wfq", "pip", "setuptools", "wheel", "uv"}
+    pins = dict(line.split() for line in found.splitlines() if line.split()[0] not in ours)
+    kept = [line for line in CONSTRAINTS.read_text().splitlines() if line[:1] == "#" or ";" in line]
+    head = [line for line in kept if line[:1] == "#"]
+    # Lines with a marker are for Pythons other than this one: kept by hand.
+    marked = {line.split("==")[0]: line for line in kept if ";" in line}
+    lines = {name: f"{name}=={version}" for name, version in pins.items()}
+    lines.update(marked)
+    CONSTRAINTS.write_text("\n".join([*head, *(lines[name] for name in sorted(lines))]) + "\n")
+    return 0
+
+
+TASKS = {
+    "demo": lambda rest: wfq(["demo", *rest]),
+    "dev": lambda rest: wfq(["dev", *rest]),
+    "wfq": wfq,
+    "test": test,
+    "check": check,
+    "fix": fix,
+    "build": build,
+    "constraints": constraints,
+}
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
