@@ -1,7 +1,8 @@
-"""Listener rules: how a message from elsewhere becomes an external event.
+"""Listener rules: how a message from elsewhere becomes an external event, or starts a workflow.
 
 A rule names its source (one of `channel`, `pattern`, `stream`) and where in the message the
-event name, the instance id, the data and the event id are found. Paths are the plain part of
+event name, the instance id, the data and the event id are found. Every rule of a source is tried
+on each of its messages. Paths are the plain part of
 JSONPath: ``$.order.id``, ``order.id``, ``$.lines[0].sku``, ``$['odd name']``; ``$`` is the whole
 message.
 """
@@ -78,11 +79,14 @@ class ListenerRule(BaseModel):
     channel: _Named | None = None
     pattern: _Named | None = None
     stream: _Named | None = None
-    #: The event's name: fixed, or found in the message. Exactly one.
+    #: What to do, exactly one: raise an event whose name is fixed, or found in the message; or
+    #: start a workflow.
     event: _Named | None = None
     event_from: MessagePath | None = None
-    instance_id_from: MessagePath
-    #: The event's data; the whole message unless given.
+    workflow: _Named | None = None
+    #: The instance that is meant. A started one gets an id of its own where this is not given.
+    instance_id_from: MessagePath | None = None
+    #: The event's data or the workflow's input; the whole message unless given.
     data_from: MessagePath = "$"
     #: The id that makes a message count once; CloudEvents have one of their own.
     event_id_from: MessagePath | None = None
@@ -96,8 +100,11 @@ class ListenerRule(BaseModel):
         sources = [s for s in (self.channel, self.pattern, self.stream) if s is not None]
         if len(sources) != 1:
             raise ValueError("a listener rule needs exactly one of channel, pattern, stream")
-        if (self.event is None) == (self.event_from is None):
-            raise ValueError("a listener rule needs exactly one of event, event_from")
+        verbs = [v for v in (self.event, self.event_from, self.workflow) if v is not None]
+        if len(verbs) != 1:
+            raise ValueError("a listener rule needs exactly one of event, event_from, workflow")
+        if self.workflow is None and self.instance_id_from is None:
+            raise ValueError("a listener rule needs instance_id_from: whom is the event for?")
         return self
 
     @property

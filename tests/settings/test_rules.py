@@ -46,6 +46,12 @@ def test_a_rule_says_what_it_listens_to() -> None:
     assert rule.data_from == "$"
 
 
+def test_a_rule_that_starts_a_workflow_needs_no_instance() -> None:
+    rule = ListenerRule(stream="orders", workflow="process_order", data_from="$.order")
+
+    assert rule.instance_id_from is None
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
@@ -53,6 +59,8 @@ def test_a_rule_says_what_it_listens_to() -> None:
         ({"stream": "s"}, "exactly one of channel"),
         ({"event": None}, "exactly one of event"),
         ({"event_from": "$.type"}, "exactly one of event"),
+        ({"workflow": "order"}, "exactly one of event"),
+        ({"instance_id_from": None}, "needs instance_id_from"),
         ({"instance_id_from": "$.a b"}, "is not a path"),
         ({"chanel": "c"}, "Extra inputs"),
     ],
