@@ -14,6 +14,11 @@ from wfq.storage.scripts import Argument, Call
 DISPATCH_BATCH = 1000
 
 
+#: Activity queue, message, and "task_id nonce" when a schedule-to-start timeout watches it
+#: (else "").
+DispatchMessage = tuple[str, bytes, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Taken:
     """A lease was taken; `cursors` are unfinished dispatches: instance id -> cursor."""
@@ -116,11 +121,14 @@ def id_after(entry_id: bytes) -> bytes:
 
 @dataclass(slots=True)
 class InstanceCommit:
-    """One instance's part of a commit; `operations` are those documented in commit.lua."""
+    """One instance's part of a commit; `operations` are those documented in commit.lua.
+
+    `turns_before` None: the part only passes events on, whatever the instance's history is.
+    """
 
     instance_id: str
     incarnation: str
-    turns_before: int
+    turns_before: int | None
     record: bytes
     operations: list[Argument] = field(default_factory=list)
     operation_count: int = 0
@@ -163,7 +171,7 @@ def commit(
         args += (
             part.instance_id,
             part.incarnation,
-            part.turns_before,
+            "" if part.turns_before is None else part.turns_before,
             part.record,
             part.operation_count,
         )
@@ -194,9 +202,9 @@ def dispatch(
     instance_id: str,
     cursor: str,
     next_cursor: str,
-    messages: Sequence[tuple[str, bytes]],
+    messages: Sequence[DispatchMessage],
 ) -> Call[Committed]:
-    """Add the next (activity queue, message) pairs of a turn larger than one commit."""
+    """Add the next activities of a turn larger than one commit."""
     args: list[Argument] = [token, instance_id, cursor, next_cursor]
     for message in messages:
         args += message
@@ -204,5 +212,6 @@ def dispatch(
         namespace.lease(partition, queue),
         namespace.cursors(partition),
         namespace.prefix(partition),
+        namespace.tasks(partition),
     ]
     return Call(scripts.DISPATCH, keys, args, parse_committed)

@@ -20,10 +20,10 @@ from wfq.core.instance import Instance
 from wfq.core.turn import CONTINUED, FINAL, Turn
 from wfq.storage import instances, outbox, timers
 from wfq.storage.keys import Namespace
-from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
+from wfq.storage.partitions import DISPATCH_BATCH, DispatchMessage, InstanceCommit
 
-#: (activity queue, message) pairs of one turn, in the order of its tasks.
-Messages = list[tuple[str, bytes]]
+#: The activities of one turn, in the order of its tasks.
+Messages = list[DispatchMessage]
 
 
 @dataclass(slots=True)
@@ -132,8 +132,11 @@ class CommitWriter:
                 self._child(part, instance, action, turn)
             elif code == SEND_EVENT:
                 self._send_event(part, action, f"{nonce}.{index}")
-        for queue, message in dispatched[:DISPATCH_BATCH]:
-            part.add("A", queue, message)
+        for queue, message, watched in dispatched[:DISPATCH_BATCH]:
+            if watched:
+                part.add("Y", queue, message, watched)
+            else:
+                part.add("A", queue, message)
         if len(dispatched) > DISPATCH_BATCH:
             draft.rest = dispatched[DISPATCH_BATCH:]
             draft.cursor = f"{nonce} {DISPATCH_BATCH}"
@@ -141,11 +144,12 @@ class CommitWriter:
 
     def _activity(
         self, instance: Instance, action: Action, nonce: str, now_ms: int
-    ) -> tuple[str, bytes]:
-        opts = action[4]
-        queue = self._queue if opts is None else opts.get("q", self._queue)
+    ) -> DispatchMessage:
+        opts = action[4] or {}
+        watched = f"{action[1]} {nonce}" if "s" in opts else ""
         run = f"{instance.inc}.{instance.gen}"
-        return queue, orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
+        message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
+        return opts.get("q", self._queue), message, watched
 
     def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
         """The activities of a recorded turn from `offset` on, as its commit would add them."""
@@ -168,6 +172,7 @@ class CommitWriter:
                     queue, instance.id, task_id, nonce, self._queue
                 )
                 part.add("z", member)
+                part.add("h", f"s {instance.id} {task_id} {nonce}")
 
     def _child(self, part: InstanceCommit, instance: Instance, action: Action, turn: Turn) -> None:
         nonce, now_ms = turn.nonce, turn.now_ms
@@ -181,7 +186,8 @@ class CommitWriter:
         taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])
         if self._namespace.partition_of(child_id) == self._partition:
             birth = orjson.dumps(["B", now_ms, *tail])
-            part.add("C", child_id, inc, name, queue, birth, now_ms, taken)
+            letter = "R" if options.get("x") else "C"
+            part.add(letter, child_id, inc, name, queue, birth, now_ms, taken)
         else:
             birth_tail = "," + orjson.dumps(tail)[1:].decode()
             values = [
@@ -194,6 +200,8 @@ class CommitWriter:
                 taken.decode(),
                 instance.inc,
             ]
+            if options.get("x"):
+                values.append("1")
             part.add("O", outbox.Message("C", values).encode())
 
     def _send_event(self, part: InstanceCommit, action: Action, event_id: str) -> None:

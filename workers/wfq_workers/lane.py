@@ -23,6 +23,7 @@ from wfq.storage.link import ServerReply, Wire
 from wfq.storage.partitions import Committed, Held, Taken
 from wfq.storage.scripts import Argument, Call
 from wfq_workers.backoff import Backoff
+from wfq_workers.commits import Messages
 from wfq_workers.engine import Engine
 from wfq_workers.partition import Batch, OwnedPartition
 
@@ -164,7 +165,7 @@ class Lane:
         )
         if stalled:
             batch = partition.wake_batch([item.decode() for item in stalled])
-            yield from self._load(batch)
+            yield from self._load(batch, [])
             yield from self._commit_now(batch)
 
     # --- serve
@@ -190,7 +191,7 @@ class Lane:
             for key, entries in reply or ():
                 partition = by_key[key]
                 for batch in partition.cut(entries, COMMIT_EVENTS):
-                    yield from self._load(batch)
+                    yield from self._load(batch, outstanding)
                     if failpoints.ACTIVE:
                         failpoints.hit("orch.after_load")
                     if partition.suspect:
@@ -202,8 +203,9 @@ class Lane:
                         failpoints.hit("orch.after_run")
                     outstanding.append((batch, call))
                     wire.send([call.command()])
-            if any(batch.rest for batch, _ in outstanding):
-                yield from self._settle(outstanding)
+                    if batch.rest:
+                        # Before any other turn of the same instance.
+                        yield from self._settle(outstanding)
             if self.changed:
                 yield from self._settle(outstanding)
                 raise Restart
@@ -240,9 +242,12 @@ class Lane:
         finally:
             self.idle = False
 
-    def _load(self, batch: Batch) -> Steps:
+    def _load(self, batch: Batch, outstanding: list[tuple[Batch, Call[Committed]]]) -> Steps:
         """Bring every instance of the batch into memory."""
         missing = batch.missing()
+        if missing:
+            # Replies come in order: those to commits before those to what is fetched now.
+            yield from self._settle(outstanding)
         for first in range(0, len(missing), 100):
             stored = yield from self._fetch(batch.partition, missing[first : first + 100])
             batch.load(stored)
@@ -314,7 +319,7 @@ class Lane:
         partition: OwnedPartition,
         instance_id: str,
         cursor: str,
-        messages: list[tuple[str, bytes]],
+        messages: Messages,
     ) -> Steps:
         nonce, _, offset = cursor.partition(" ")
         at = int(offset)

@@ -5,7 +5,9 @@
 -- of history elements the turn was computed from. An instance that was purged or reborn
 -- meanwhile loses only its own part. The events consumed leave the stream in the same step
 -- in which they enter a history, so an entry is gone if and only if it is recorded or was
--- dropped on purpose. Works on a full Redis: the first write frees memory.
+-- dropped on purpose. Works on a full Redis: the first write frees memory. A call that leaves
+-- its batch unfinished is told from its repetition by the number of turns alone, so what has
+-- no turn record must not be sent twice under one token.
 --
 -- KEYS[1]  hash        lease of the partition and queue
 -- KEYS[2]  stream      events of the partition and queue
@@ -18,9 +20,12 @@
 -- ARGV[4]  first id that stays in the stream, or "" with ARGV[3]
 -- ARGV[5]  notice to publish on the changes channel, or ""
 -- ARGV[6]  number of instances; then per instance:
---   id, incarnation, history length before, turn record ("" for none), number of operations;
+--   id, incarnation, history length before ("" for a part that only passes events on), turn
+--   record ("" for none), number of operations;
 --   then per operation a letter and its values:
 --   A queue message                 an activity entry
+--   Y queue message task            the same, with a schedule-to-start timeout: its entry is kept
+--                                   for `fire` under "s <id> <task_id> <nonce>" in the tasks hash
 --   T due member                    a timer (due in epoch ms)
 --   z member                        a timer that is no longer wanted
 --   h field                         the message of a task that is no longer wanted
@@ -31,20 +36,22 @@
 --   P target incarnation event      the same, only if that incarnation lives, on its own queue
 --   C id inc name queue birth created taken_event   a child; an id that is taken sends
 --                                   taken_event to this instance instead
+--   R (as C)                        a child whose id may replace an instance that has ended
 --   M target tail                   an external event for whichever incarnation of an instance
 --                                   of this partition lives: its event behind the incarnation
 --   O message                       a message for another partition
 --   B count                         external events that no longer wait for a taker
 --   N birth                         continue as new: the history starts again with this record
 --   U cursor                        dispatch is unfinished: "turn offset"
---   Q queue                         the instance moves to this queue, with its unread events
+--   Q queue                         the instance moves to this queue, with its unread events (those
+--                                   of an unfinished batch too: they may arrive twice)
 -- Reply: {"committed", ids that were dropped...} | {"stale", reason}.
 
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local count = tonumber(ARGV[6])
-local OPERANDS = {A = 2, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, M = 2, O = 1,
-  B = 1, N = 1, U = 1, Q = 1}
+local OPERANDS = {A = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, R = 7,
+  M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail.
 local held = redis.call('HMGET', lease, 'token', 'pos')
@@ -53,11 +60,11 @@ if held[2] ~= before then return {'stale', 'position'} end
 local reply, gone = {'committed'}, {}
 local at = 7
 for n = 1, count do
-  local id, inc, turns = ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2])
+  local id, inc, turns = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
     gone[n] = true
     reply[#reply + 1] = id
-  elseif redis.call('LLEN', prefix .. 'history:' .. id) ~= turns then
+  elseif turns ~= '' and redis.call('LLEN', prefix .. 'history:' .. id) ~= tonumber(turns) then
     return {'stale', 'turns'}
   end
   local left = tonumber(ARGV[at + 4])
@@ -72,7 +79,8 @@ if last ~= '' then
   redis.call('XTRIM', stream, 'MINID', keep)
   redis.call('HSET', lease, 'pos', last)
 else
-  redis.call('HDEL', lease, 'suspended')
+  -- Frees memory first here too; and this owner has shown that it lives.
+  redis.call('HDEL', lease, 'takeovers')
 end
 
 local due, undue, forget, events, enter, leave = {}, {}, {}, {}, {}, {}
@@ -117,6 +125,9 @@ for n = 1, count do
       op = ''
     elseif op == 'A' then
       redis.call('XADD', prefix .. 'activities:' .. a, '*', id, b)
+    elseif op == 'Y' then
+      local entry = redis.call('XADD', prefix .. 'activities:' .. a, '*', id, b)
+      redis.call('HSET', tasks, 's ' .. id .. ' ' .. c, entry)
     elseif op == 'T' then
       due[#due + 1] = a
       due[#due + 1] = b
@@ -140,10 +151,19 @@ for n = 1, count do
       if target[1] == b and status ~= 'COMPLETED' and status ~= 'FAILED' and status ~= 'TERMINATED' then
         send(target[2], a, c)
       end
-    elseif op == 'C' then
+    elseif op == 'C' or op == 'R' then
       local queue, birth, created, taken = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
       local child = prefix .. 'instance:' .. a
       local other = redis.call('HGET', child, 'inc')
+      if other and other ~= b and op == 'R' then
+        local status = redis.call('HGET', child, 'status')
+        if status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED' then
+          redis.call('DEL', child, prefix .. 'history:' .. a)
+          redis.call('ZREM', prefix .. 'index:' .. status, a)
+          redis.call('HDEL', prefix .. 'cursors', a)
+          other = false
+        end
+      end
       if not other then
         redis.call('HSET', child, 'inc', b, 'name', c, 'queue', queue, 'created', created, 'parent', id)
         redis.call('RPUSH', prefix .. 'history:' .. a, birth)
@@ -169,6 +189,7 @@ for n = 1, count do
       redis.call('RPUSH', prefix .. 'history:' .. id, a)
       redis.call('LTRIM', prefix .. 'history:' .. id, -1, -1)
       redis.call('HINCRBY', prefix .. 'instance:' .. id, 'gen', 1)
+      redis.call('HDEL', prefix .. 'cursors', id)
     elseif op == 'U' then
       redis.call('HSET', prefix .. 'cursors', id, a)
     elseif op == 'Q' then

@@ -1,10 +1,11 @@
 -- fire: turn timers that are due, by this server's clock, into events and activity entries.
 --
 -- Guarantee: a timer leaves the set in the step that queues its effect, so it fires once
--- however many schedulers call. Works on a full Redis: the first write frees memory.
+-- however many schedulers call; what fires for a run that has ended leaves nothing behind.
+-- Works on a full Redis: the first write frees memory.
 --
 -- KEYS[1]  sorted set  timers
--- KEYS[2]  hash        messages of waiting tasks
+-- KEYS[2]  hash        messages of waiting tasks, and entries with a schedule-to-start timeout
 -- KEYS[3]  string      prefix of the partition's keys, "wfq:{ns:p}:"
 -- ARGV[1]  most timers to fire in this call
 -- Reply: {fired, due ms of the next timer or "", now ms, lateness of the oldest fired in ms}.
@@ -20,7 +21,7 @@ local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
 local lateness = due[2] and tonumber(now) - tonumber(due[2]) or 0
-local members, events, entering = {}, {}, {}
+local members, events, delivered = {}, {}, {}
 
 local function send(queue, id, event)
   local fields = events[queue]
@@ -32,21 +33,53 @@ local function send(queue, id, event)
   fields[#fields + 1] = event
 end
 
+local function ended(status)
+  return status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
+end
+
+-- The last entry of a stream that a worker was given; everything above is still waiting.
+local function last_delivered(stream)
+  if not delivered[stream] then
+    delivered[stream] = '0-0'
+    if redis.call('EXISTS', stream) == 1 then
+      for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+        for f = 1, #group, 2 do
+          if group[f] == 'last-delivered-id' then delivered[stream] = group[f + 1] end
+        end
+      end
+    end
+  end
+  return delivered[stream]
+end
+
+local function is_above(a, b)
+  local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
+  local b_ms, b_seq = string.match(b, '^(%d+)-(%d+)$')
+  a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
+  return a_ms > b_ms or (a_ms == b_ms and tonumber(a_seq) > tonumber(b_seq))
+end
+
 for n = 1, #due, 2 do members[#members + 1] = due[n] end
-if #members > 0 then redis.call('ZREM', timers, unpack(members)) end
+for first = 1, #members, 2000 do
+  redis.call('ZREM', timers, unpack(members, first, math.min(first + 1999, #members)))
+end
 for _, member in ipairs(members) do
   local kind, queue, id, rest = string.match(member, '^(%a) (%S+) (%S+) (.*)$')
   if kind == 'T' then
     send(queue, id, rest)
   elseif kind == 'R' then
-    local message = redis.call('HGET', tasks, id .. ' ' .. rest)
-    if message then
-      redis.call('HDEL', tasks, id .. ' ' .. rest)
+    local field = id .. ' ' .. rest
+    local message = redis.call('HGET', tasks, field)
+    local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'gen', 'status')
+    -- The message names its run; a retry of an earlier one has nobody to report to.
+    local run = found[1] and '"' .. found[1] .. '.' .. (found[2] or '0') .. '"'
+    redis.call('HDEL', tasks, field)
+    if message and run and not ended(found[3]) and string.find(message, run, 1, true) then
       redis.call('XADD', prefix .. 'activities:' .. queue, '*', id, message)
     end
   elseif kind == 'S' then
     local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'status', 'created')
-    if found[1] == rest then
+    if found[1] == rest and not ended(found[2]) then
       local birth = redis.call('LINDEX', prefix .. 'history:' .. id, 0)
       if found[2] == 'PENDING' then
         redis.call('HDEL', prefix .. 'instance:' .. id, 'status')
@@ -57,30 +90,14 @@ for _, member in ipairs(members) do
     end
   elseif kind == 'Q' then
     local task, nonce, home = string.match(rest, '^(%S+) (%S+) (%S+)$')
-    local stream = prefix .. 'activities:' .. queue
-    local field = id .. ' ' .. task .. ' ' .. nonce
-    -- Only an attempt that no worker has taken is late; its entry is found by its nonce.
-    local delivered = '0-0'
-    if redis.call('EXISTS', stream) == 1 then
-      for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
-        for f = 1, #group, 2 do
-          if group[f] == 'last-delivered-id' then delivered = group[f + 1] end
-        end
-      end
-      local from, found = '(' .. delivered, false
-      while not found do
-        local page = redis.call('XRANGE', stream, from, '+', 'COUNT', 200)
-        for _, entry in ipairs(page) do
-          if entry[2][1] == id and string.find(entry[2][2], '^%["' .. nonce:gsub('%p', '%%%1') .. '",')
-            and string.find(entry[2][2], '["A",' .. task .. ',', 1, true) then
-            redis.call('XDEL', stream, entry[1])
-            send(home, id, '["X",' .. task .. ',"' .. nonce .. '",{"type":"ActivityTimeout","message":"no worker took the activity within its schedule-to-start timeout","stack":"","cause":null}]')
-            found = true
-            break
-          end
-          from = '(' .. entry[1]
-        end
-        if #page < 200 then found = true end
+    local stream, field = prefix .. 'activities:' .. queue, 's ' .. id .. ' ' .. task .. ' ' .. nonce
+    local entry = redis.call('HGET', tasks, field)
+    if entry then
+      redis.call('HDEL', tasks, field)
+      -- Only an attempt that no worker was given is late.
+      if is_above(entry, last_delivered(stream)) then
+        redis.call('XDEL', stream, entry)
+        send(home, id, '["X",' .. task .. ',"' .. nonce .. '",{"type":"ActivityTimeout","message":"no worker took the activity within its schedule-to-start timeout","stack":"","cause":null}]')
       end
     end
   end
