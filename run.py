@@ -61,13 +61,13 @@ def prepare() -> None:
     wanted = fingerprint()
     if STAMP.is_file() and STAMP.read_text() == wanted and works(PYTHON):
         return
-    uv = shutil.which("uv")
     # A venv of ours for another Python is made anew; a venv that someone else made is kept.
-    if not works(PYTHON) or (STAMP.is_file() and not STAMP.read_text().startswith(python_id())):
-        make_venv(uv)
+    fresh = not works(PYTHON) or (STAMP.is_file() and not STAMP.read_text().startswith(python_id()))
     print("run.py: installing wfq and its tools into .venv", file=sys.stderr)
     STAMP.unlink(missing_ok=True)
-    install(uv)
+    uv = shutil.which("uv")
+    if uv is None or not with_uv(uv, fresh):
+        with_pip(fresh)
     STAMP.write_text(wanted)
 
 
@@ -94,32 +94,37 @@ def works(python: Path) -> bool:
         return False
 
 
-def make_venv(uv: "str | None") -> None:
-    if uv:
-        must([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)])
-        return
-    if importlib.util.find_spec("ensurepip") is None:
-        fail("this Python has no ensurepip; apt-get install python3-venv, or install uv")
-    must([sys.executable, "-I", "-m", "venv", "--clear", str(VENV)])
+def with_uv(uv: str, fresh: bool) -> bool:
+    """Install with uv; return whether it could."""
+    venv = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)]
+    if fresh and run(venv):
+        return False
+    done = installed([uv, "pip", "install", "--quiet", "--python", str(PYTHON)])
+    if not done:
+        # It brings its own certificates, which a proxy may not fit; pip has other ways.
+        print("run.py: uv could not install; trying pip", file=sys.stderr)
+    return done
 
 
-def install(uv: "str | None") -> None:
-    if uv:
-        pip = [uv, "pip", "install", "--quiet", "--python", str(PYTHON)]
-    else:
-        pip = [str(PYTHON), "-I", "-m", "pip", "install", "--quiet", "--no-input"]
-        pip += ["--disable-pip-version-check", "--no-warn-script-location"]
-    pip += ["--constraint", str(CONSTRAINTS)]
-    # The build backend first, with its version from the constraints too.
-    must([*pip, "hatchling"])
-    must([*pip, "--no-build-isolation", "--editable", ".[dev]"])
+def with_pip(fresh: bool) -> None:
+    """Install with venv and pip; end the program where that fails."""
+    has_pip = not fresh and run([PYTHON, "-I", "-c", "import pip"], subprocess.DEVNULL) == 0
+    if not has_pip:
+        if importlib.util.find_spec("ensurepip") is None:
+            fail("this Python has no ensurepip; apt-get install python3-venv, or install uv")
+        if run([sys.executable, "-I", "-m", "venv", "--clear", VENV]):
+            fail(f"cannot make {VENV}; see above")
+    quietly = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
+    if not installed([PYTHON, "-I", "-m", "pip", "install", *quietly]):
+        fail("pip could not install what constraints.txt names; see above")
 
 
-def must(command: "Sequence[str | Path]") -> None:
-    """Run a step of the set-up; end the program where it fails."""
-    code = run(command)
-    if code:
-        fail(f"setting up .venv failed with status {code} in: {' '.join(map(str, command))}")
+def installed(pip: "Sequence[str | Path]") -> bool:
+    """Install the build backend first, with its version from the constraints too, then wfq."""
+    pip = [*pip, "--constraint", CONSTRAINTS]
+    return not run([*pip, "hatchling"]) and not run(
+        [*pip, "--no-build-isolation", "--editable", ".[dev]"]
+    )
 
 
 def fail(message: str) -> NoReturn:
