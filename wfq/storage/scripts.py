@@ -37,6 +37,7 @@ APPEND = _load("append")
 CLAIM = _load("claim")
 COMMIT = _load("commit")
 COMPLETE = _load("complete")
+COUNT = _load("count")
 DELIVER = _load("deliver")
 DISPATCH = _load("dispatch")
 FETCH = _load("fetch")
@@ -55,6 +56,7 @@ ALL = (
     CLAIM,
     COMMIT,
     COMPLETE,
+    COUNT,
     DELIVER,
     DISPATCH,
     FETCH,
