@@ -204,7 +204,14 @@ def fetch(
 
 
 def _parse_stored(reply: list[list[Any]]) -> list[Stored | None]:
-    return [Stored(*(part.decode() for part in row[:5]), row[5]) if row else None for row in reply]
+    found: list[Stored | None] = []
+    for row in reply:
+        if not row:
+            found.append(None)
+            continue
+        incarnation, queue, status, stalled, version = (part.decode() for part in row[:5])
+        found.append(Stored(incarnation, queue, status, stalled, version, row[5]))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ key                                    type        holds, and until when
 ``wfq:{ns:p}:lease:<queue>``           hash        the orchestrator that owns the partition
 ``wfq:{ns:p}:timers``                  sorted set  what becomes due, score = epoch ms
 ``wfq:{ns:p}:tasks``                   hash        messages of waiting tasks; heartbeats
+``wfq:{ns:p}:removals``                string      how many instances were removed, for commits
 ``wfq:{ns:p}:cursors``                 hash        instances whose dispatch is unfinished
 ``wfq:{ns:p}:index:<status>``          sorted set  instance ids by creation ms; until purged
 ``wfq:{ns:p}:outbox``                  stream      messages for other partitions; until forwarded
@@ -44,6 +45,7 @@ PARTITION_KEYS = (
     "lease:",
     "timers",
     "tasks",
+    "removals",
     "cursors",
     "index:",
     "outbox",

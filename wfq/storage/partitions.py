@@ -141,9 +141,13 @@ class InstanceCommit:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """The commit was written, except for the instances `dropped`; or refused as `stale`."""
+    """The commit was written, except for the instances `dropped`; or refused as `stale`.
+
+    `removals` counts instances that were removed from the partition: for the next commit.
+    """
 
     stale: str = ""
+    removals: str = ""
     dropped: tuple[str, ...] = ()
 
 
@@ -157,14 +161,20 @@ def commit(
     last_entry: bytes | None,
     notice: str,
     parts: Sequence[InstanceCommit],
+    removals: str = "",
 ) -> Call[Committed]:
-    """Commit the turns of one batch; `last_entry` None leaves its entries in the stream."""
+    """Commit the turns of one batch; `last_entry` None leaves its entries in the stream.
+
+    `removals` is what the last commit under this token answered: while it holds, the token and
+    the position prove what every history contains, and none has to be looked at.
+    """
     args: list[Argument] = [
         token,
         position,
         last_entry or b"",
         id_after(last_entry) if last_entry else b"",
         notice,
+        removals,
         len(parts),
     ]
     for part in parts:
@@ -187,10 +197,15 @@ def commit(
 
 
 def parse_committed(reply: list[bytes]) -> Committed:
-    """What `commit` and `dispatch` answered."""
+    """What `commit` answered."""
     if reply[0] == b"stale":
         return Committed(stale=reply[1].decode())
-    return Committed(dropped=tuple(part.decode() for part in reply[1:]))
+    removals, *dropped = (part.decode() for part in reply[1:])
+    return Committed(removals=removals, dropped=tuple(dropped))
+
+
+def _parse_dispatched(reply: list[bytes]) -> Committed:
+    return Committed(stale=reply[1].decode()) if reply[0] == b"stale" else Committed()
 
 
 def dispatch(
@@ -214,4 +229,4 @@ def dispatch(
         namespace.prefix(partition),
         namespace.tasks(partition),
     ]
-    return Call(scripts.DISPATCH, keys, args, parse_committed)
+    return Call(scripts.DISPATCH, keys, args, _parse_dispatched)

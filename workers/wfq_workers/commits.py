@@ -233,8 +233,7 @@ class CommitWriter:
             part.add("E", self._queue, instance.id, start)
             after = "RUNNING"
         elif after in FINAL:
-            part.add("S", "status", after)
-            part.add("S", "ended", turn.now_ms)
+            part.add("F", before, after, created, turn.now_ms)
             self._tell_parent(part, instance, turn)
         elif after == "RUNNING":
             part.add("D", "status")
@@ -244,7 +243,7 @@ class CommitWriter:
             part.add("S", "stalled", turn.stalled or "")
         elif before == "STALLED":
             part.add("D", "stalled")
-        if before != after:
+        if before != after and after not in FINAL:
             part.add("I", before, after, created)
 
     def _tell_parent(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:

@@ -49,6 +49,8 @@ class OwnedPartition:
         #: Entries above this came after the lease: their start events are really new.
         self.known_until = (0, 0)
         self.cursors: dict[str, str] = {}
+        #: What the last commit said of removed instances; "" makes the next look at each one.
+        self.removals = ""
         self.suspect = False
         self._accused = ("", 0)
         #: Instances whose next turn must not run their code, and why.
@@ -58,6 +60,7 @@ class OwnedPartition:
     def taken(self, token: str, reply: Taken) -> None:
         """Begin a fresh lease of this partition."""
         self.position = b"0"
+        self.removals = ""
         self.known_until = _entry_number(reply.last_entry)
         self.cursors = reply.cursors
         self.suspect = reply.takeovers >= 1
@@ -275,7 +278,7 @@ class Batch:
             engine.namespace, partition.number, engine.queue, token=token,
             position=position_before,
             last_entry=None if self._stays else self.last_entry,
-            notice=" ".join(notice), parts=parts,
+            notice=" ".join(notice), parts=parts, removals=partition.removals,
         )  # fmt: skip
 
     def _turn(self, cached: Cached, work: Work, now_ms: int, nonce: str) -> Turn:
@@ -313,6 +316,7 @@ class Batch:
 
     def committed(self, reply: Committed) -> None:
         """The commit is durable, except for instances that were purged or reborn meanwhile."""
+        self.partition.removals = reply.removals
         for instance_id in reply.dropped:
             self.partition.drop(instance_id)
 

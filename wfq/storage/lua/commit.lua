@@ -19,7 +19,8 @@
 -- ARGV[3]  id of the last entry of this batch, or "" when the batch is not finished by this call
 -- ARGV[4]  first id that stays in the stream, or "" with ARGV[3]
 -- ARGV[5]  notice to publish on the changes channel, or ""
--- ARGV[6]  number of instances; then per instance:
+-- ARGV[6]  removals counted so far, as the last reply told, or "" to check every instance
+-- ARGV[7]  number of instances; then per instance:
 --   id, incarnation, history length before ("" for a part that only passes events on), turn
 --   record ("" for none), number of operations;
 --   then per operation a letter and its values:
@@ -32,6 +33,7 @@
 --   S field value                   set a field of the instance hash
 --   D field                         delete a field of the instance hash
 --   I from to created               move between status indexes
+--   F from to created ended         the instance has ended: its status, time and index
 --   E queue target event            an event for an instance of this partition (no check)
 --   P target incarnation event      the same, only if that incarnation lives, on its own queue
 --   C id inc name queue birth created taken_event   a child; an id that is taken sends
@@ -45,33 +47,38 @@
 --   U cursor                        dispatch is unfinished: "turn offset"
 --   Q queue                         the instance moves to this queue, with its unread events (those
 --                                   of an unfinished batch too: they may arrive twice)
--- Reply: {"committed", ids that were dropped...} | {"stale", reason}.
+-- Reply: {"committed", removals counted so far, ids that were dropped...} | {"stale", reason}.
 
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local count = tonumber(ARGV[6])
-local OPERANDS = {A = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, E = 3, P = 3, C = 7, R = 7,
+local count = tonumber(ARGV[7])
+local OPERANDS = {A = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
   M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail.
 local held = redis.call('HMGET', lease, 'token', 'pos')
 if held[1] ~= token then return {'stale', 'token'} end
 if held[2] ~= before then return {'stale', 'position'} end
-local reply, gone = {'committed'}, {}
-local at = 7
-for n = 1, count do
-  local id, inc, turns = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
-    gone[n] = true
-    reply[#reply + 1] = id
-  elseif turns ~= '' and redis.call('LLEN', prefix .. 'history:' .. id) ~= tonumber(turns) then
-    return {'stale', 'turns'}
-  end
-  local left = tonumber(ARGV[at + 4])
-  at = at + 5
-  while left > 0 do
-    at = at + 1 + OPERANDS[ARGV[at]]
-    left = left - 1
+local removals = redis.call('GET', prefix .. 'removals') or '0'
+local reply, gone = {'committed', removals}, {}
+-- A valid token and position prove that every earlier commit of this owner, and nothing else,
+-- is in the histories - unless an instance was removed since. Only then each one is looked at.
+if last == '' or ARGV[6] ~= removals then
+  local at = 8
+  for n = 1, count do
+    local id, inc, turns = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
+      gone[n] = true
+      reply[#reply + 1] = id
+    elseif turns ~= '' and redis.call('LLEN', prefix .. 'history:' .. id) ~= tonumber(turns) then
+      return {'stale', 'turns'}
+    end
+    local left = tonumber(ARGV[at + 4])
+    at = at + 5
+    while left > 0 do
+      at = at + 1 + OPERANDS[ARGV[at]]
+      left = left - 1
+    end
   end
 end
 
@@ -112,7 +119,7 @@ local function send(queue, id, event)
   gather(events, queue, id, event)
 end
 
-at = 7
+local at = 8
 for n = 1, count do
   local id, inc, record, left = ARGV[at], ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
   at = at + 5
@@ -140,6 +147,10 @@ for n = 1, count do
       redis.call('HSET', prefix .. 'instance:' .. id, a, b)
     elseif op == 'D' then
       redis.call('HDEL', prefix .. 'instance:' .. id, a)
+    elseif op == 'F' then
+      redis.call('HSET', prefix .. 'instance:' .. id, 'status', b, 'ended', ARGV[at + 4])
+      gather(leave, a, id)
+      gather(enter, b, c, id)
     elseif op == 'I' then
       gather(leave, a, id)
       gather(enter, b, c, id)
@@ -159,6 +170,7 @@ for n = 1, count do
         local status = redis.call('HGET', child, 'status')
         if status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED' then
           redis.call('DEL', child, prefix .. 'history:' .. a)
+          redis.call('INCR', prefix .. 'removals')
           redis.call('ZREM', prefix .. 'index:' .. status, a)
           redis.call('HDEL', prefix .. 'cursors', a)
           other = false

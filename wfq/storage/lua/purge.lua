@@ -17,4 +17,5 @@ if not ended and not force then return {'running'} end
 redis.call('DEL', instance, prefix .. 'history:' .. id)
 redis.call('ZREM', prefix .. 'index:' .. (status or 'RUNNING'), id)
 redis.call('HDEL', prefix .. 'cursors', id)
+redis.call('INCR', prefix .. 'removals')
 return {'purged'}

@@ -65,6 +65,7 @@ for _, item in ipairs(fresh) do
     -- The id is used again: only the record just pushed survives.
     redis.call('LTRIM', history, -1, -1)
     redis.call('DEL', instance)
+    redis.call('INCR', prefix .. 'removals')
     redis.call('ZREM', prefix .. 'index:' .. item.old, item.id)
     redis.call('HDEL', prefix .. 'cursors', item.id)
   end
