@@ -37,11 +37,23 @@ _TRANSIENT = re.compile(
 )
 _FULL = re.compile(r"\b(OOM|MISCONF)\b")
 _DENIED = re.compile(r"\b(NOPERM|NOAUTH|WRONGPASS)\b")
+#: redis-py cuts the error code off the text of the errors it has a class for.
+_CODES: dict[type[Exception], str] = {
+    redis.exceptions.OutOfMemoryError: "OOM",
+    redis.exceptions.ReadOnlyError: "READONLY",
+    redis.exceptions.NoPermissionError: "NOPERM",
+    redis.exceptions.BusyLoadingError: "LOADING",
+    redis.exceptions.MasterDownError: "MASTERDOWN",
+    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
+    redis.exceptions.TryAgainError: "TRYAGAIN",
+    redis.exceptions.AskError: "ASK",
+    redis.exceptions.MovedError: "MOVED",
+}
 
 
 def translate(error: Exception, server: str) -> StorageError:
     """The wfq error for what redis-py raised; by text, since classes differ by server version."""
-    text = " ".join(str(error).split())[:300]
+    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()[:300]
     if _DENIED.search(text) or isinstance(error, redis.AuthenticationError):
         return StorageError(f"{server} refused access: {text}; check user, password and ACL")
     if _FULL.search(text):
