@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.known_keys import strangers
 from tests.servers import WHY_SKIPPED, Kind, LocalServer, Processes, find_binary, is_setting
 
 _processes_key = pytest.StashKey[Processes]()
@@ -61,23 +62,32 @@ def _shared_servers() -> Iterator[_SharedServers]:
 
 
 @pytest.fixture(params=["memory", "valkey", "redis"])
-def redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> str:
+def redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> Iterator[str]:
     """The URL of an empty store: fakeredis (a name of its own), Valkey, redis-server."""
     if request.param == "memory":
-        return f"memory://{uuid.uuid4().hex}"
-    return _shared_servers.empty(request.param).url
+        yield f"memory://{uuid.uuid4().hex}"
+    else:
+        yield from _checked(_shared_servers.empty(request.param))
 
 
 @pytest.fixture(params=["valkey", "redis"])
-def real_redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> str:
+def real_redis_url(
+    request: pytest.FixtureRequest, _shared_servers: _SharedServers
+) -> Iterator[str]:
     """The URL of an empty real server: Valkey, redis-server."""
-    return _shared_servers.empty(request.param).url
+    yield from _checked(_shared_servers.empty(request.param))
 
 
 @pytest.fixture
-def valkey_url(_shared_servers: _SharedServers) -> str:
+def valkey_url(_shared_servers: _SharedServers) -> Iterator[str]:
     """The URL of an empty embedded Valkey."""
-    return _shared_servers.empty("valkey").url
+    yield from _checked(_shared_servers.empty("valkey"))
+
+
+def _checked(server: LocalServer) -> Iterator[str]:
+    """Yield the URL; afterwards only keys that `wfq.storage.keys` lists may be there."""
+    yield server.url
+    assert strangers(server.url) == []
 
 
 @pytest.fixture

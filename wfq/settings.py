@@ -38,7 +38,7 @@ from wfq.urls import check_redis_url, mask_url
 
 #: Namespaces enter hash tags and channel names, application ids enter key names.
 _NAMESPACE = r"[A-Za-z0-9._-]{1,64}"
-_APP_ID = r"[A-Za-z0-9._@-]{1,100}"
+_APP_ID = r"[A-Za-z0-9._:@-]{1,200}"
 
 _KIB = 1024
 _MIB = 1024 * 1024

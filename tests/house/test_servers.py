@@ -71,4 +71,3 @@ def test_a_server_ends_when_its_test_session_is_killed() -> None:
     pid, directory = ended.stdout.split()
     poll(lambda: not runs(int(pid)))
     shutil.rmtree(directory)
-
