@@ -6,6 +6,7 @@ import collections.abc
 import inspect
 import typing
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -240,7 +241,7 @@ def _hints(fn: Callable[..., Any]) -> dict[str, Any]:
         target = getattr(fn, "func", None) or getattr(type(fn), "__call__", fn)  # noqa: B004
     target = inspect.unwrap(target)
     try:
-        return typing.get_type_hints(target, include_extras=True)
+        return typing.get_type_hints(target, localns=_closure(target), include_extras=True)
     except Exception:  # a name that exists for type checkers only, or a broken annotation
         return _hints_one_by_one(target)
 
@@ -254,10 +255,20 @@ def _hints_one_by_one(fn: Any) -> dict[str, Any]:
     for name, annotation in annotations.items():
         if isinstance(annotation, str):
             try:
-                annotations[name] = eval(annotation, namespace)  # as get_type_hints does
+                annotations[name] = eval(annotation, namespace, _closure(fn))
             except Exception:
                 continue
     return annotations
+
+
+def _closure(fn: Any) -> dict[str, Any]:
+    """Return the variables of enclosing functions that `fn` uses."""
+    found: dict[str, Any] = {}
+    code, cells = getattr(fn, "__code__", None), getattr(fn, "__closure__", None)
+    for name, cell in zip(code.co_freevars if code else (), cells or (), strict=True):
+        with suppress(ValueError):  # a cell that is not filled yet
+            found[name] = cell.cell_contents
+    return found
 
 
 _GENERATORS = (collections.abc.Generator, collections.abc.Coroutine)

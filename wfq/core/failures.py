@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from types import TracebackType
+from types import FrameType
 
 from wfq.core.events import Failure
 from wfq.core.ports import TurnAborted
@@ -148,21 +148,18 @@ def _text(exc: BaseException) -> str:
 
 
 def _stack(exc: BaseException) -> str:
-    """Return the traceback of `exc` alone, most recent call last, without its message."""
+    """Return the user's frames of the traceback, most recent call last, without the message."""
     try:
-        frames = traceback.extract_tb(_user_part(exc.__traceback__), limit=-MAX_FRAMES)
-        return bounded("".join(traceback.format_list(frames)), MAX_STACK)
+        frames = [item for item in traceback.walk_tb(exc.__traceback__) if not _is_engine(item[0])]
+        summaries = traceback.StackSummary.extract(iter(frames[-MAX_FRAMES:]))
+        return bounded("".join(summaries.format()), MAX_STACK)
     except Exception:  # a source file that changed or is not text
         return ""
 
 
-def _user_part(tb: TracebackType | None) -> TracebackType | None:
-    """Skip the engine's own frames in front of the user's."""
-    while tb is not None and tb.tb_next is not None and _is_engine(tb):
-        tb = tb.tb_next
-    return tb
+def _is_engine(frame: FrameType) -> bool:
+    return str(frame.f_globals.get("__name__", "")).startswith(_ENGINE)
 
 
-def _is_engine(tb: TracebackType) -> bool:
-    module = str(tb.tb_frame.f_globals.get("__name__", ""))
-    return module.partition(".")[0] in ("wfq", "wfq_workers")
+#: Modules whose frames say nothing about the user's code.
+_ENGINE = ("wfq.", "wfq_workers.")

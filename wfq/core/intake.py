@@ -156,9 +156,10 @@ class Intake:
         if self._start_seen:
             return
         self._start_seen = True
-        self._turn.events.append([ev.STARTED, event[1]])
+        kept = [ev.STARTED, event[1]]
+        self._turn.events.append(kept)
         if self._blocked:
-            self._held.append((event, None))
+            self._held.append((kept, None))
         else:
             self._begin()
 

@@ -6,12 +6,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from wfq.core.retry import RetryPolicy
+from wfq.core.retry import RetryPolicy, ms_of
 from wfq.core.tasks import short
 from wfq.errors import InvalidIdentifier, WorkflowMisuse
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MS = timedelta(milliseconds=1)
 #: The last millisecond of year 9999, the end of Python's calendar.
 MAX_MS = 253_402_300_799_999
 
@@ -58,10 +57,10 @@ def due_ms(when: datetime | timedelta, now_ms: int, what: str) -> int:
     What lies beyond year 9999 is due then; what lies before 1970 is due at 0.
     """
     if isinstance(when, timedelta):
-        due = now_ms - (-when // _MS)
+        due = now_ms + ms_of(when)
     elif isinstance(when, datetime):
         aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
-        due = -((_EPOCH - aware) // _MS)
+        due = ms_of(aware - _EPOCH)
     else:
         raise WorkflowMisuse(f"{what} must be a datetime or a timedelta, not {short(when)}")
     return max(0, min(due, MAX_MS))
@@ -111,7 +110,7 @@ def checked_queue(queue: object) -> str:
 def _positive_ms(value: timedelta, what: str) -> int:
     if not isinstance(value, timedelta):
         raise WorkflowMisuse(f"{what} must be a timedelta, not {short(value)}")
-    ms = -(-value // _MS)
+    ms = ms_of(value)
     if ms <= 0:
         raise WorkflowMisuse(f"{what} must be positive, not {value}")
     return min(ms, MAX_MS)

@@ -20,6 +20,8 @@ MAX_DELAY_MS = 10 * 366 * 86_400_000
 
 RetryOpts = list[Any]
 
+_MS = timedelta(milliseconds=1)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
@@ -74,11 +76,11 @@ class RetryPolicy:
     def to_opts(self) -> RetryOpts:
         """Return the policy as it travels with a task."""
         return [
-            _ms(self.first_retry_interval),
+            ms_of(self.first_retry_interval),
             self.max_number_of_attempts,
             1.0 if self.backoff_coefficient is None else float(self.backoff_coefficient),
-            None if self.max_retry_interval is None else _ms(self.max_retry_interval),
-            None if self.retry_timeout is None else _ms(self.retry_timeout),
+            None if self.max_retry_interval is None else ms_of(self.max_retry_interval),
+            None if self.retry_timeout is None else ms_of(self.retry_timeout),
             float(self.jitter),
             [_type_name(item) for item in self.non_retryable],
         ]
@@ -129,9 +131,10 @@ def _backoff(first_ms: int, coefficient: float, attempt: int, cap_ms: int) -> fl
     return float(min(delay, cap_ms, MAX_DELAY_MS))
 
 
-def _ms(value: timedelta) -> int:
-    # Rounded up: a wait of half a millisecond is a wait.
-    return -(-value // timedelta(milliseconds=1))
+def ms_of(value: timedelta) -> int:
+    """Return a duration in milliseconds, rounded up: half a millisecond of waiting is one."""
+    whole, rest = divmod(value, _MS)
+    return whole + 1 if rest else whole
 
 
 def _type_name(item: type[BaseException] | str) -> str:
