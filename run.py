@@ -187,22 +187,35 @@ def build(arguments: "list[str]") -> int:
     return each([["-m", "hatchling", "build", *arguments]])
 
 
+#: Prints name and version of everything that wfq[dev] needs here, and of nothing else.
+NEEDED = """
+from importlib.metadata import distribution
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+seen, left = set(), [Requirement("wfq[dev]")]
+while left:
+    wanted = left.pop()
+    found = distribution(wanted.name)
+    for extra in ["", *wanted.extras]:
+        if (canonicalize_name(wanted.name), extra) in seen:
+            continue
+        seen.add((canonicalize_name(wanted.name), extra))
+        needs = map(Requirement, found.requires or ())
+        left += [r for r in needs if r.marker is None or r.marker.evaluate({"extra": extra})]
+for name in sorted({name for name, _ in seen} - {"wfq"}):
+    print(f"{name}=={distribution(name).version}")
+"""
+
+
 def constraints(arguments: "list[str]") -> int:
-    """Write what is installed to constraints.txt, without wfq and the installers."""
-    listing = (
-        "from importlib.metadata import distributions\n"
-        "for d in distributions(): print(d.name.lower().replace('_', '-'), d.version)"
-    )
-    found = subprocess.check_output([PYTHON, "-I", "-c", listing], text=True)
-    ours = {"wfq", "pip", "setuptools", "wheel", "uv"}
-    pins = dict(line.split() for line in found.splitlines() if line.split()[0] not in ours)
-    kept = [line for line in CONSTRAINTS.read_text().splitlines() if line[:1] == "#" or ";" in line]
-    head = [line for line in kept if line[:1] == "#"]
+    """Write the installed versions of all that wfq needs to constraints.txt."""
+    found = subprocess.check_output([PYTHON, "-I", "-c", NEEDED], text=True).splitlines()
+    old = CONSTRAINTS.read_text().splitlines()
     # Lines with a marker are for Pythons other than this one: kept by hand.
-    marked = {line.split("==")[0]: line for line in kept if ";" in line}
-    lines = {name: f"{name}=={version}" for name, version in pins.items()}
-    lines.update(marked)
-    CONSTRAINTS.write_text("\n".join([*head, *(lines[name] for name in sorted(lines))]) + "\n")
+    kept = [line for line in old if ";" in line]
+    names = {line.split("==")[0] for line in kept}
+    pins = sorted([*kept, *(line for line in found if line.split("==")[0] not in names)])
+    CONSTRAINTS.write_text("\n".join([*(line for line in old if line[:1] == "#"), *pins]) + "\n")
     return 0
 
 
