@@ -79,6 +79,14 @@ class Store:
             0
         ]
 
+    def set_status(self, instance_id: str, status: str) -> None:
+        """Give a live instance another status, without a turn."""
+        index = self.ns.partition_of(instance_id)
+        created = self.fields(instance_id)["created"]
+        self.command("HSET", self.ns.instance(instance_id), "status", status)
+        self.command("ZREM", self.ns.index(index, "RUNNING"), instance_id)
+        self.command("ZADD", self.ns.index(index, status), created, instance_id)
+
     def purge(self, instance_id: str, *, force: bool = False) -> str:
         return self.run(instances.purge(self.ns, instance_id, force=force))
 
@@ -132,13 +140,14 @@ class Store:
         position: bytes = b"0",
         last: bytes | None = None,
         notice: str = "",
+        removals: str = "",
         queue: str = QUEUE,
         partition: int = 0,
     ) -> Committed:
         return self.run(
             partitions.commit(
                 self.ns, partition, queue, token=token, position=position,
-                last_entry=last, notice=notice, parts=parts,
+                last_entry=last, notice=notice, parts=parts, removals=removals,
             )
         )  # fmt: skip
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from wfq.core.events import STARTED, T_EXTRA, T_NONCE, Event, Record
+from wfq.core.events import B_GEN, STARTED, T_EXTRA, T_NONCE, Event, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import CONTINUED, FINAL, Turn
@@ -197,6 +197,7 @@ class Batch:
         for instance_id, work in self.works.items():
             cached = cache.get(instance_id)
             if cached is not None:
+                cached.busy = True
                 self._loaded[instance_id] = cached
             elif not self._is_new(work):
                 missing.append(instance_id)
@@ -209,6 +210,9 @@ class Batch:
     def _is_new(self, work: Work) -> bool:
         """Whether the first event is a start that nobody can have consumed before."""
         if not work.events or work.events[0][0] != STARTED or len(work.events[0]) < 3:
+            return False
+        if work.events[0][2][B_GEN]:
+            # A later generation may have consumed events that were raised before its start.
             return False
         return _entry_number(work.places[0][0]) > self.partition.known_until
 
@@ -302,6 +306,7 @@ class Batch:
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""
         partition, instance = self.partition, cached.instance
+        cached.busy = False
         if turn.status in FINAL:
             partition.release(instance.id)
         elif turn.status == CONTINUED:
@@ -310,6 +315,7 @@ class Batch:
             partition.release(instance.id)
             partition.keep(Cached(following, created_ms(turn.birth)))
         elif turn.stalled is not None:
+            # What stalls it may be mended: it is loaded anew next time.
             partition.drop(instance.id)
         else:
             partition.keep(cached)

@@ -1,9 +1,11 @@
 -- commit: make the turns of one batch durable, of one partition and queue.
 --
 -- Guarantee: all of it or nothing, and only once: it is refused unless the lease token is
--- valid, the batch follows the last committed one, and every instance has exactly the number
--- of history elements the turn was computed from. An instance that was purged or reborn
--- meanwhile loses only its own part. The events consumed leave the stream in the same step
+-- valid, the batch follows the last committed one and its entries are still there (a server
+-- that lost its last second may hold the token and the position, but not what was read), and,
+-- once an instance was removed, every instance has exactly the number of history elements its
+-- turn was computed from. An instance that was purged or reborn meanwhile loses only its own
+-- part. The events consumed leave the stream in the same step
 -- in which they enter a history, so an entry is gone if and only if it is recorded or was
 -- dropped on purpose. Works on a full Redis: the first write frees memory. A call that leaves
 -- its batch unfinished is told from its repetition by the number of turns alone, so what has
@@ -55,7 +57,7 @@ local count = tonumber(ARGV[7])
 local OPERANDS = {A = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
   M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
--- Pass 1 only reads: once it is through, nothing below may fail.
+-- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
 local held = redis.call('HMGET', lease, 'token', 'pos')
 if held[1] ~= token then return {'stale', 'token'} end
 if held[2] ~= before then return {'stale', 'position'} end
@@ -83,6 +85,8 @@ if last == '' or ARGV[6] ~= removals then
 end
 
 if last ~= '' then
+  -- The first write, and the last check: where there is nothing to delete, nothing is written.
+  if redis.call('XDEL', stream, last) == 0 then return {'stale', 'entry'} end
   redis.call('XTRIM', stream, 'MINID', keep)
   redis.call('HSET', lease, 'pos', last)
 else

@@ -66,6 +66,7 @@ for n = 1, count do
         redis.call('DEL', prefix .. 'instance:' .. id)
         redis.call('ZREM', prefix .. 'index:' .. status, id)
         redis.call('HDEL', prefix .. 'cursors', id)
+        redis.call('INCR', prefix .. 'removals')
       end
       redis.call('HSET', prefix .. 'instance:' .. id, 'inc', inc, 'name', name, 'queue', queue,
         'created', now, 'parent', parent)

@@ -80,13 +80,13 @@ for _, member in ipairs(members) do
   elseif kind == 'S' then
     local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'status', 'created')
     if found[1] == rest and not ended(found[2]) then
-      local birth = redis.call('LINDEX', prefix .. 'history:' .. id, 0)
       if found[2] == 'PENDING' then
         redis.call('HDEL', prefix .. 'instance:' .. id, 'status')
         redis.call('ZREM', prefix .. 'index:PENDING', id)
         redis.call('ZADD', prefix .. 'index:RUNNING', found[3], id)
       end
-      send(queue, id, '["S","' .. rest .. '",' .. birth .. ']')
+      -- Without the birth record, unlike a start: turns may have been recorded while it waited.
+      send(queue, id, '["S","' .. rest .. '"]')
     end
   elseif kind == 'Q' then
     local task, nonce, home = string.match(rest, '^(%S+) (%S+) (%S+)$')

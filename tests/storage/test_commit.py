@@ -1,0 +1,590 @@
+"""commit.lua: the fence. All of a batch becomes durable, once, or nothing of it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.storage.kit import QUEUE, Store, message, pairs_of, part
+from wfq.storage.instances import NewInstance
+from wfq.storage.outbox import Message
+from wfq.storage.partitions import Committed, id_after
+from wfq.storage.timers import timer_member
+
+
+def done(*replies: Committed) -> bool:
+    """Whether every commit was written, in full."""
+    return all(not reply.stale and not reply.dropped for reply in replies)
+
+
+@pytest.fixture
+def running(store: Store) -> Store:
+    """A store that owns partition 0 and holds two instances, their starts read."""
+    store.start("a")
+    store.start("b")
+    store.own()
+    return store
+
+
+def test_a_commit_records_the_turn_and_takes_its_events_out_of_the_stream(running: Store) -> None:
+    (first, _), (second, _) = running.read_events()
+
+    reply = running.commit(
+        part("a", 1, record=["T", 5, "n", [["S", "inc1"]], [], None]), last=first
+    )
+
+    assert done(reply)
+    assert running.history("a")[1:] == [["T", 5, "n", [["S", "inc1"]], [], None]]
+    assert [i for i, _ in running.events()] == ["b"]
+    assert running.lease()["pos"] == first.decode()
+    assert done(running.commit(part("b", 1), position=first, last=second))
+    assert running.events() == []
+
+
+def test_a_stale_token_commits_nothing(running: Store) -> None:
+    (first, _), _ = running.read_events()
+    image = running.image()
+
+    reply = running.commit(part("a", 1), token="old", last=first)
+
+    assert reply.stale == "token"
+    assert running.image() == image
+
+
+def test_a_commit_sent_twice_counts_once(running: Store) -> None:
+    (first, _), _ = running.read_events()
+    turn = part(
+        "a", 1, ("A", QUEUE, message("n1", 0)), ("T", 10**13, timer_member(QUEUE, "a", 1, "n1"))
+    )
+    running.commit(turn, last=first)
+    image = running.image()
+
+    again = running.commit(turn, last=first)
+
+    assert again.stale == "position"
+    assert running.image() == image
+
+
+def test_a_commit_after_a_refused_one_is_refused_too(running: Store) -> None:
+    """Else the second would trim the events of the first, which nobody saved (FAULTS 6.2)."""
+    (first, _), (second, _) = running.read_events()
+    refused = running.commit(part("a", 7), last=first)
+
+    following = running.commit(part("b", 1), position=first, last=second)
+
+    assert refused.stale == "turns"
+    assert following.stale == "position"
+    assert [i for i, _ in running.events()] == ["a", "b"]
+
+
+def test_instances_are_looked_at_again_after_a_removal(running: Store) -> None:
+    (first, _), _ = running.read_events()
+    running.start("c")
+    ((third, _),) = running.read_events()
+    told = running.commit(part("a", 1), last=first).removals
+    running.set_status("b", "COMPLETED")
+    running.purge("b")
+
+    after = running.commit(part("b", 1), part("c", 1), position=first, last=third, removals=told)
+
+    assert after.dropped == ("b",)
+    assert after.removals != told
+    assert running.history("b") == []
+    assert len(running.history("c")) == 2
+
+
+@pytest.mark.parametrize("how", ["purge", "start", "child", "delivery"])
+def test_every_removal_is_counted(running: Store, how: str) -> None:
+    (first, _), (second, _) = running.read_events()
+    told = running.commit(part("a", 1), last=first).removals
+    running.set_status("b", "COMPLETED")
+    kid = TestChildren().child(letter="R")
+
+    match how:
+        case "purge":
+            running.purge("b")
+        case "start":
+            running.start("b", "inc2", policy="replace")
+        case "child":
+            running.own("other", queue="q2")
+            running.start("c", queue="q2")
+            ((entry, _),) = running.read_events("other", queue="q2")
+            kid = (kid[0], "b", *kid[2:])
+            running.commit(part("c", 1, kid), token="other", queue="q2", last=entry)
+        case "delivery":
+            child = ["b", "n1.0", "kid", QUEUE, ',"n1.0",0,"kid",1,null,null]', "p", "[]", "i", "1"]
+            assert running.deliver(3, 0, (b"5-0", Message("C", child))) == ["applied"]
+
+    after = running.commit(part("b", 1), position=first, last=second, removals=told)
+    assert after.dropped == ("b",)
+    assert after.removals != told
+
+
+def test_a_batch_that_the_server_has_lost_is_refused(running: Store) -> None:
+    """After a rollback behind a proxy, the token and the position may hold, the events not."""
+    entries = running.read_events()
+    removals = running.commit(part("a", 1), last=entries[0][0]).removals
+    running.command("XDEL", running.ns.events(0, QUEUE), entries[1][0])
+    image = running.image()
+
+    reply = running.commit(
+        part("b", 1, ("S", "status", "COMPLETED")),
+        position=entries[0][0],
+        last=entries[1][0],
+        removals=removals,
+    )
+
+    assert reply.stale == "entry"
+    assert running.image() == image
+
+
+def test_a_turn_computed_from_another_history_refuses_the_whole_batch(running: Store) -> None:
+    entries = running.read_events()
+    image = running.image()
+
+    reply = running.commit(part("b", 1), part("a", 2), last=entries[-1][0])
+
+    assert reply.stale == "turns"
+    assert running.image() == image
+
+
+def test_a_purged_or_reborn_instance_loses_only_its_own_part(running: Store) -> None:
+    """FAULTS 6.7."""
+    running.start("c")
+    entries = running.read_events()
+    running.set_status("a", "COMPLETED")
+    running.set_status("c", "FAILED")
+    running.purge("a")
+    running.start("c", "inc2", policy="replace")
+
+    reply = running.commit(
+        part(
+            "a",
+            1,
+            ("S", "status", "FAILED"),
+            ("A", QUEUE, message("n1", 0)),
+            ("E", QUEUE, "b", b"[]"),
+        ),
+        part("b", 1, ("S", "custom", "1")),
+        part("c", 1, ("I", "RUNNING", "FAILED", 1), ("B", 1), ("Q", "elsewhere")),
+        last=entries[-1][0],
+    )
+
+    assert reply.dropped == ("a", "c")
+    assert running.history("a") == []
+    assert running.fields("a") == {}
+    assert running.fields("b")["custom"] == "1"
+    assert running.messages() == []
+    assert running.indexes("c") == ["RUNNING"]
+    assert running.fields("c")["queue"] == QUEUE
+    assert [(i, e[:2]) for i, e in running.events()] == [("c", ["S", "inc2"])]
+
+
+def test_a_partial_commit_keeps_the_batch_in_the_stream(running: Store) -> None:
+    """FAULTS 6.1: the rest of the batch is not lost, what was committed is not taken twice."""
+    entries = running.read_events()
+
+    first = running.commit(part("a", 1), last=None)
+    again = running.commit(part("a", 1), last=None)
+    rest = running.commit(part("b", 1), last=None)
+    finish = running.commit(last=entries[-1][0])
+
+    assert done(first, rest, finish)
+    assert again.stale == "turns"
+    assert len(running.history("a")) == len(running.history("b")) == 2
+    assert running.events() == []
+
+
+def test_after_a_partial_commit_the_next_owner_reads_the_batch_again(running: Store) -> None:
+    entries = running.read_events()
+    running.commit(part("a", 1), last=None)
+
+    running.own("tok2", present="tok")
+
+    assert [e for e, _ in running.read_events("tok2")] == [e for e, _ in entries]
+    assert done(running.commit(part("b", 1), token="tok2", last=entries[-1][0]))
+
+
+def test_events_that_came_after_the_batch_stay(running: Store) -> None:
+    entries = running.read_events()
+    running.raise_event("a", "e1")
+
+    running.commit(part("a", 1), part("b", 1), last=entries[-1][0])
+
+    assert [e[2] for _, e in running.events()] == ["e1"]
+    assert [e for e, _ in running.read_events()] != []
+
+
+def test_activities_and_timers_are_written(running: Store) -> None:
+    entries = running.read_events()
+    due = running.now() + 1_000_000
+    member = timer_member(QUEUE, "a", 1, "n1")
+
+    running.commit(
+        part("a", 1, ("A", "fast", message("n1", 0, payload=[])), ("T", due, member)),
+        part("b", 1, ("A", QUEUE, message("n2", 0))),
+        last=entries[-1][0],
+    )
+
+    ((instance_id, sent),) = running.messages("fast")
+    assert (instance_id, sent) == ("a", orjson.loads(message("n1", 0, payload=[])))
+    assert [i for i, _ in running.messages()] == ["b"]
+    assert running.timers() == {member: due}
+
+
+def test_an_earlier_timer_wakes_the_schedulers_and_a_later_one_does_not(running: Store) -> None:
+    (first, _), (second, _) = running.read_events()
+    due = running.now() + 1_000_000
+
+    with running.listening(running.ns.wake(0)) as heard:
+        running.commit(part("a", 1, ("T", due, "T q a x"), ("T", due - 9, "T q a y")), last=first)
+        early = heard()
+        running.commit(part("b", 1, ("T", due + 1, "T q b x")), position=first, last=second)
+        late = heard()
+
+    assert [int(float(x)) for x in early] == [due - 9]
+    assert late == []
+
+
+def test_the_changes_are_published(running: Store) -> None:
+    (first, _), (second, _) = running.read_events()
+
+    with running.listening(running.ns.changes(0)) as heard:
+        running.commit(part("a", 1), last=first, notice="a !b")
+        running.commit(part("a", 1), position=b"9-9", last=second, notice="refused")
+        running.commit(part("b", 1), position=first, last=second)
+        told = heard()
+
+    assert told == [b"a !b"]
+
+
+def test_what_an_ended_run_no_longer_needs_goes(running: Store) -> None:
+    (first, _), (second, _) = running.read_events()
+    member, retry = timer_member(QUEUE, "a", 0, "n1"), "R default a 1 n1"
+    running.commit(part("a", 1, ("T", 10**13, member), ("T", 10**13, retry)), last=first)
+    running.command("HSET", running.ns.tasks(0), "a 1 n1", "message", "b 1 n1", "stays")
+
+    running.commit(
+        part("a", 2, ("z", member), ("z", retry), ("h", "a 1 n1"), ("z", "T never was")),
+        position=first,
+        last=second,
+    )
+
+    assert running.timers() == {}
+    assert running.tasks() == {"b 1 n1": b"stays"}
+
+
+def test_fields_and_indexes_follow_the_status(running: Store) -> None:
+    (first, _), (second, _) = running.read_events()
+    created = running.fields("a")["created"]
+
+    running.commit(
+        part("a", 1, ("S", "status", "SUSPENDED"), ("I", "RUNNING", "SUSPENDED", created)),
+        last=first,
+    )
+    suspended = (running.fields("a")["status"], running.indexes("a"))
+    running.commit(
+        part("a", 2, ("D", "status"), ("I", "SUSPENDED", "RUNNING", created)),
+        position=first,
+        last=second,
+    )
+
+    assert suspended == ("SUSPENDED", ["SUSPENDED"])
+    assert "status" not in running.fields("a")
+    assert running.indexes("a") == ["RUNNING"]
+    score = running.command("ZSCORE", running.ns.index(0, "RUNNING"), "a")
+    assert int(float(score)) == int(created)
+
+
+def test_an_unwritten_record_leaves_the_history_alone(running: Store) -> None:
+    (first, _), _ = running.read_events()
+
+    assert done(running.commit(part("a", 1, ("B", 1), record=None), last=first))
+    assert len(running.history("a")) == 1
+
+
+class TestMessages:
+    """Operations that send events to instances of the same partition."""
+
+    def test_an_event_for_an_instance_is_queued_behind_the_batch(self, running: Store) -> None:
+        entries = running.read_events()
+
+        running.commit(part("a", 1, ("E", "other", "b", b'["C",0,"n",[]]')), last=entries[-1][0])
+
+        assert running.events("other") == [("b", ["C", 0, "n", []])]
+
+    @pytest.mark.parametrize(
+        ("inc", "status", "arrives"),
+        [("inc1", "", True), ("inc2", "", False), ("inc1", "COMPLETED", False)],
+    )
+    def test_an_outcome_goes_to_the_parent_that_lives(
+        self, running: Store, inc: str, status: str, arrives: bool
+    ) -> None:
+        running.command("HSET", running.ns.instance("b"), "queue", "home")
+        if status:
+            running.command("HSET", running.ns.instance("b"), "status", status)
+        entries = running.read_events()
+
+        running.commit(part("a", 1, ("P", "b", inc, b'["C",0,"n",1]')), last=entries[-1][0])
+
+        assert running.events("home") == ([("b", ["C", 0, "n", 1])] if arrives else [])
+
+    @pytest.mark.parametrize(
+        ("status", "arrives"), [("", True), ("SUSPENDED", True), ("FAILED", False)]
+    )
+    def test_a_sent_event_counts_in_the_inbox(
+        self, running: Store, status: str, arrives: bool
+    ) -> None:
+        running.command("HSET", running.ns.instance("b"), "queue", "home")
+        if status:
+            running.command("HSET", running.ns.instance("b"), "status", status)
+        entries = running.read_events()
+
+        running.commit(
+            part("a", 1, ("M", "b", b',"e1","go",[]]'), ("M", "nobody", b',"e2","go",[]]')),
+            last=entries[-1][0],
+        )
+
+        assert running.events("home") == ([("b", ["E", "inc1", "e1", "go", []])] if arrives else [])
+        assert running.fields("b").get("inbox", "0") == ("1" if arrives else "0")
+
+    def test_a_message_for_another_partition_goes_to_the_outbox_and_wakes_a_carrier(
+        self, running: Store
+    ) -> None:
+        entries = running.read_events()
+
+        with running.listening(running.ns.wake(0)) as heard:
+            running.commit(part("a", 1, ("O", b'["E"]'), ("O", b'["C"]')), last=entries[-1][0])
+            woken = heard()
+
+        rows = running._raw("XRANGE", running.ns.outbox(0), "-", "+")
+        assert [fields for _, fields in rows] == [[b"m", b'["E"]'], [b"m", b'["C"]']]
+        assert woken == [b"0"]
+
+    def test_a_part_may_only_pass_events_on(self, running: Store) -> None:
+        """An event that landed with an owner the instance has left is forwarded, unfenced."""
+        entries = running.read_events()
+
+        reply = running.commit(
+            part("a", None, ("E", "new home", "a", b'["F",0,"n"]'), record=None),
+            last=entries[-1][0],
+        )
+
+        assert done(reply)
+        assert len(running.history("a")) == 1
+        assert running.events("new home") == [("a", ["F", 0, "n"])]
+
+
+class TestChildren:
+    """Operations C and R: child instances in the same partition."""
+
+    def child(self, inc: str = "n1.0", letter: str = "C", created: int = 77) -> tuple[Any, ...]:
+        birth = orjson.dumps(["B", created, inc, 0, "kid", [], ["a", "inc1", 0, "n1"], None])
+        taken = b'["X",0,"n1",{"type":"InstanceAlreadyExists"}]'
+        return (letter, "a~kid", inc, "kid", "kids", birth, created, taken)
+
+    def test_a_child_is_born_with_its_start_event(self, running: Store) -> None:
+        entries = running.read_events()
+
+        running.commit(part("a", 1, self.child()), last=entries[-1][0])
+
+        assert running.fields("a~kid") == {
+            "inc": "n1.0", "name": "kid", "queue": "kids", "created": "77", "parent": "a",
+        }  # fmt: skip
+        (birth,) = running.history("a~kid")
+        assert birth[2:7] == ["n1.0", 0, "kid", [], ["a", "inc1", 0, "n1"]]
+        assert running.events("kids") == [("a~kid", ["S", "n1.0", birth])]
+        assert running.indexes("a~kid") == ["RUNNING"]
+
+    @pytest.mark.parametrize("status", ["", "COMPLETED"])
+    def test_a_taken_id_fails_the_task_and_not_the_batch(self, running: Store, status: str) -> None:
+        """FAULTS 6.6."""
+        running.start("a~kid", "earlier", queue="kids")
+        if status:
+            running.command("HSET", running.ns.instance("a~kid"), "status", status)
+        entries = running.read_events()
+
+        reply = running.commit(part("a", 1, self.child()), last=entries[-1][0])
+
+        assert done(reply)
+        assert running.events() == [("a", ["X", 0, "n1", {"type": "InstanceAlreadyExists"}])]
+        assert running.fields("a~kid")["inc"] == "earlier"
+        assert len(running.history("a~kid")) == 1
+        assert len(running.events("kids")) == 1
+
+    def test_two_parents_of_one_child_id_in_one_batch(self, running: Store) -> None:
+        entries = running.read_events()
+
+        running.commit(
+            part("a", 1, self.child("n1.0")), part("b", 1, self.child("n2.0")), last=entries[-1][0]
+        )
+
+        assert running.fields("a~kid")["inc"] == "n1.0"
+        assert [(i, e[0]) for i, e in running.events()] == [("b", "X")]
+
+    def test_the_same_child_again_is_left_alone(self, running: Store) -> None:
+        (first, _), (second, _) = running.read_events()
+        running.commit(part("a", 1, self.child()), last=first)
+
+        running.commit(part("a", 2, self.child()), position=first, last=second)
+
+        assert len(running.events("kids")) == 1
+        assert running.events() == []
+
+    @pytest.mark.parametrize(("status", "replaced"), [("FAILED", True), ("", False)])
+    def test_a_retried_child_may_replace_an_ended_instance(
+        self, running: Store, status: str, replaced: bool
+    ) -> None:
+        running.start("a~kid", "earlier", queue="kids")
+        if status:
+            running.command("HSET", running.ns.instance("a~kid"), "status", status, "custom", "1")
+            running.command("ZREM", running.ns.index(0, "RUNNING"), "a~kid")
+            running.command("ZADD", running.ns.index(0, status), 1, "a~kid")
+        entries = running.read_events()
+
+        running.commit(part("a", 1, self.child(letter="R")), last=entries[-1][0])
+
+        if replaced:
+            assert running.fields("a~kid") == {
+                "inc": "n1.0", "name": "kid", "queue": "kids", "created": "77", "parent": "a",
+            }  # fmt: skip
+            assert [b[2] for b in running.history("a~kid")] == ["n1.0"]
+            assert running.indexes("a~kid") == ["RUNNING"]
+        else:
+            assert running.fields("a~kid")["inc"] == "earlier"
+            assert [e[0] for _, e in running.events()] == ["X"]
+
+
+class TestContinueAsNew:
+    def test_the_history_begins_again(self, running: Store) -> None:
+        (first, _), (second, _) = running.read_events()
+        running.commit(part("a", 1, ("U", "n1 1000")), last=first)
+        birth = orjson.dumps(["B", 9, "inc1", 1, "flow", [], None, None])
+
+        running.commit(
+            part("a", 2, ("N", birth), ("E", QUEUE, "a", b'["S","inc1",%b]' % birth), record=None),
+            position=first,
+            last=second,
+        )
+
+        assert running.history("a") == [orjson.loads(birth)]
+        assert running.fields("a")["gen"] == "1"
+        assert running.fields("a")["inc"] == "inc1"
+        assert running.events() == [("a", ["S", "inc1", orjson.loads(birth)])]
+        assert running.own("next", present="tok").cursors == {}
+
+    def test_an_instance_moves_to_another_queue_with_its_events_in_order(
+        self, running: Store
+    ) -> None:
+        """FAULTS 6.5: one writer, in order, nothing lost."""
+        entries = running.read_events()
+        for n in range(3):
+            running.raise_event("a", f"e{n}")
+            running.raise_event("b", f"x{n}")
+        birth = orjson.dumps(["B", 9, "inc1", 1, "flow", None, None, None])
+        start = b'["S","inc1",%b]' % birth
+
+        running.commit(
+            part("a", 1, ("N", birth), ("E", "v2", "a", start), ("Q", "v2"), record=None),
+            part("b", 1),
+            last=entries[-1][0],
+        )
+        running.raise_event("a", "e3")
+
+        assert running.fields("a")["queue"] == "v2"
+        moved = running.events("v2")
+        assert [i for i, _ in moved] == ["a"] * 5
+        assert [e[2] for _, e in moved[1:]] == ["e0", "e1", "e2", "e3"]
+        left = [(i, e[2]) for i, e in running.events()]
+        assert [e for i, e in left if i == "b"] == ["x0", "x1", "x2"]
+
+
+def test_a_dispatch_with_a_start_deadline_remembers_its_entry(running: Store) -> None:
+    entries = running.read_events()
+
+    running.commit(part("a", 1, ("Y", QUEUE, message("n1", 0), "0 n1")), last=entries[-1][0])
+
+    assert running.tasks() == {"s a 0 n1": running.entries()[0]}
+
+
+def test_ten_thousand_operations_of_each_kind_are_within_every_limit(store: Store) -> None:
+    store.start("a")
+    store.own()
+    ((entry, _),) = store.read_events()
+    operations: list[tuple[Any, ...]] = []
+    for n in range(10_000):
+        operations += [
+            ("A", QUEUE, b"[1]"),
+            ("T", 10**13 + n, f"T q a {n}"),
+            ("z", f"T q a x{n}"),
+            ("h", f"a {n} n"),
+            ("E", "other", "a", b"[1]"),
+        ]
+
+    reply = store.commit(part("a", 1, *operations), last=entry)
+
+    assert done(reply)
+    assert len(store.entries()) == 10_000
+    assert len(store.timers()) == 10_000
+    assert len(store.events("other")) == 10_000
+
+
+def test_a_large_batch_moves_between_indexes(store: Store) -> None:
+    count = 5_000
+    store.start_all([NewInstance(f"i{n}", "inc1", QUEUE, "flow", b"1") for n in range(count)])
+    taken = store.own()
+    parts = [part(f"i{n}", 1, ("I", "RUNNING", "COMPLETED", n)) for n in range(count)]
+
+    store.commit(*parts, last=taken.last_entry)
+
+    assert store.command("ZCARD", store.ns.index(0, "RUNNING")) == 0
+    assert store.command("ZCARD", store.ns.index(0, "COMPLETED")) == count
+
+
+def test_records_and_messages_pass_byte_by_byte(running: Store) -> None:
+    (first, _), _ = running.read_events()
+    value = '{"a":[],"n":12345678901234567890,"u":"\u00e4\\u0000%s"}'
+    raw = f'["T",1,"n",[["E","inc1","e","go",[]]],[["K",{value}]],null]'
+    turn = part("a", 1, ("A", QUEUE, raw.encode()), ("S", "custom", "[]"))
+    turn.record = raw.encode()
+
+    running.commit(turn, last=first)
+
+    assert running.command("LINDEX", running.ns.history("a"), -1) == raw.encode()
+    ((_, fields),) = running._raw("XRANGE", running.ns.activities(0, QUEUE), "-", "+")
+    assert fields == [b"a", raw.encode()]
+    assert running.fields("a")["custom"] == "[]"
+
+
+def test_a_commit_drains_a_full_redis(full_store: Store) -> None:
+    full_store.start("a")
+    full_store.start("b")
+    full_store.own()
+    (first, _), (second, _) = full_store.read_events()
+    kid = TestChildren().child()
+    full_store.full(True)
+
+    partial = full_store.commit(part("a", 1, ("A", QUEUE, message("n1", 0))), last=None)
+    full = full_store.commit(part("b", 1, kid, ("T", 1, "T q b x"), ("O", b"[]")), last=second)
+
+    assert done(partial, full)
+    assert full_store.events() == []
+    assert first != second
+    assert len(full_store.messages()) == len(full_store.events("kids")) == 1
+
+
+def test_an_unknown_operation_is_an_error_before_anything_is_written(running: Store) -> None:
+    entries = running.read_events()
+    image = running.image()
+
+    with pytest.raises(Exception, match="nil"):
+        running.commit(part("a", 1, ("S", "x", "1"), ("?", "1")), last=entries[-1][0])
+
+    assert running.image() == image
+
+
+def test_ids_after_and_packed_fields() -> None:
+    assert id_after(b"5-9") == b"5-10"
+    assert pairs_of([b"a", b"1", b"a", b"2"]) == [("a", 1), ("a", 2)]
