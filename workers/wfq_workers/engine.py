@@ -22,12 +22,20 @@ log = logging.getLogger("wfq.orchestrator")
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
+#: Entries that one `put` looks at to get back under the bounds; some are busy.
+SEARCH = 8
+
+
 @dataclass(slots=True)
 class Cached:
-    """A live instance and when it was first started."""
+    """A live instance and when it was first started.
+
+    `busy`: a batch has taken it up and not run it yet, so it must stay alive.
+    """
 
     instance: Instance
     created_ms: int
+    busy: bool = False
 
 
 class InstanceCache:
@@ -36,7 +44,7 @@ class InstanceCache:
     Bounded by number and by rough size. Used by the one thread that runs turns.
     """
 
-    def __init__(self, most: int = 20_000, most_bytes: int = 256 * 1024 * 1024) -> None:
+    def __init__(self, most: int = 200_000, most_bytes: int = 512 * 1024 * 1024) -> None:
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
@@ -54,10 +62,14 @@ class InstanceCache:
         self._sizes[instance_id] = cached.instance.size
         self._entries[instance_id] = cached
         self._entries.move_to_end(instance_id)
-        while len(self._entries) > self._most or (
-            self._bytes > self._most_bytes and len(self._entries) > 1
-        ):
-            self.drop(next(iter(self._entries)))
+        for _ in range(SEARCH):
+            if len(self._entries) <= self._most and self._bytes <= self._most_bytes:
+                break
+            oldest = next(iter(self._entries.values()))
+            if oldest.busy:
+                self._entries.move_to_end(oldest.instance.id)
+            else:
+                self.drop(oldest.instance.id)
 
     def drop(self, instance_id: str) -> None:
         """Forget an instance; its code must not act any more."""
