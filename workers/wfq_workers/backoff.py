@@ -1,0 +1,72 @@
+"""Waiting between attempts to reach Redis, and saying so once per step."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Callable
+
+#: Seconds before the second attempt.
+FIRST_S = 0.05
+#: Seconds that no wait exceeds: work goes on soon after Redis is back.
+LONGEST_S = 5.0
+
+
+class Backoff:
+    """The waits of one loop: doubling, jittered, at most `LONGEST_S`; `clear` after a success.
+
+    Every wait writes one log line, so a long outage writes one line every few seconds and loop.
+    """
+
+    def __init__(
+        self,
+        log: logging.Logger,
+        what: str,
+        *,
+        jitter: Callable[[], float] = random.random,
+    ) -> None:
+        self._log = log
+        self._what = what
+        self._jitter = jitter
+        self._failures = 0
+
+    @property
+    def failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self._failures > 0
+
+    def next_delay_s(self) -> float:
+        """Count a failure and return how long to wait, jittered down to a half."""
+        longest: float = min(LONGEST_S, FIRST_S * 2.0 ** min(self._failures, 20))
+        self._failures += 1
+        return longest * (0.5 + 0.5 * self._jitter())
+
+    def wait(self, error: BaseException, stop: threading.Event) -> bool:
+        """Log `error`, wait, and return whether `stop` was set meanwhile."""
+        delay_s = self.next_delay_s()
+        self._log.warning("%s: %s; next attempt in %.2g s", self._what, one_line(error), delay_s)
+        return stop.wait(delay_s)
+
+    def clear(self) -> None:
+        """Note a success; logs that things work again if they had not."""
+        if self._failures > 1:
+            self._log.info("%s: works again after %d attempts", self._what, self._failures)
+        self._failures = 0
+
+
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """Return what happened in one line, fit for a log whatever the error says of itself."""
+    try:
+        text = " ".join(str(error).split())
+    except Exception:
+        text = "its message cannot be shown"
+    shown = text if len(text) <= limit else text[: limit - 3] + "..."
+    return escaped(f"{type(error).__name__}: {shown}" if shown else type(error).__name__)
+
+
+def escaped(text: str) -> str:
+    """Return `text` with control characters as escapes, so that it cannot forge log lines."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
