@@ -1,0 +1,110 @@
+"""``wfq demo``: the five patterns in a quarter of a minute, each with its answer checked."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+
+from wfq_cli import exits
+from wfq_cli.demo_scenes import SCENES, Scene
+from wfq_cli.demo_screen import Screen, WrongAnswer
+from wfq_cli.demo_stage import Stage, explain
+from wfq_cli.session import Session, open_session
+from wfq_cli.target import Target, target_options
+
+#: The demo keeps out of the way of the instances of the user's own program.
+NAMESPACE = "demo"
+
+
+@click.command()
+@target_options
+def demo() -> None:
+    """Run the five patterns on an embedded server and check every answer.
+
+    Two worker processes, the HTTP API and a pub/sub listener are started; one worker is killed in
+    the middle of its work. It ends by itself, with exit code 0 only if every pattern gave the
+    right answer.
+    """
+    screen = Screen()
+    began = time.monotonic()
+    with _session() as session, Stage(session) as stage:
+        _set_up(screen, session, stage)
+        wrong = [scene.title for scene in SCENES if not _play(scene, stage, screen)]
+        if wrong:
+            screen.text("", "The last lines of the processes:", *stage.last_words(20))
+            raise exits.Exit(f"wrong answers: {', '.join(wrong)}", exits.UNEXPECTED)
+        _say_goodbye(screen, stage, time.monotonic() - began, kept=_is_kept())
+
+
+@contextmanager
+def _session() -> Iterator[Session]:
+    """Open the Redis that is configured, or the embedded server; here, if this can be written."""
+    target = Target.current()
+    target = Target(target.redis_url, target.namespace or NAMESPACE, target.app_id)
+    if _is_kept():
+        with open_session(target) as session:
+            yield session
+        return
+    scratch = Path(tempfile.mkdtemp(prefix="wfq-demo-"))
+    try:
+        with open_session(target, embedded_dir=scratch) as session:
+            yield session
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _is_kept() -> bool:
+    """Whether what the demo leaves can be looked at later: not in a folder that is read-only."""
+    return os.access(Path.cwd(), os.W_OK)
+
+
+def _set_up(screen: Screen, session: Session, stage: Stage) -> None:
+    screen.title(
+        "wfq demo: durable workflows in Python on Redis",
+        f"Five patterns, as a bakery has them. State: {session.place}",
+    )
+    with screen.scene("Starting") as line:
+        try:
+            stage.set_up(line.say)
+        except WrongAnswer as exc:
+            line.fail(str(exc))
+            screen.text("", "The last lines of the processes:", *stage.last_words(20))
+            raise exits.Exit(f"the demo could not start: {exc}", exits.UNEXPECTED) from exc
+        pids = " and ".join(str(worker.pid) for worker in stage.workers)
+        line.result(f"workers {pids}, HTTP API on {stage.api}, a pub/sub listener")
+
+
+def _play(scene: Scene, stage: Stage, screen: Screen) -> bool:
+    """Play a scene and return whether its answer was right."""
+    try:
+        scene.play(stage, screen)
+    except KeyboardInterrupt:
+        raise
+    except Exception as exc:
+        with screen.scene(scene.title) as line:
+            line.fail(explain(exc))
+        return False
+    return True
+
+
+def _say_goodbye(screen: Screen, stage: Stage, took_s: float, *, kept: bool) -> None:
+    screen.text("", f"Every pattern gave the right answer, in {took_s:.1f} s. Look next:", "")
+    there = f"--namespace {stage.namespace}"
+    looking_back = [
+        (f"wfq list {there}", "what ran just now; it is kept"),
+        (f"wfq history {stage.new_id('tower')} {there}", "why the tower was not delivered"),
+        (f"wfq server {there}", "the same over HTTP, on http://127.0.0.1:3500"),
+    ]
+    going_on = [
+        ("wfq dev app.py", "your own workflows, reloaded as you write them"),
+        ("wfq --help", "all commands"),
+    ]
+    screen.commands([*(looking_back if kept else []), *going_on])
+    click.echo()

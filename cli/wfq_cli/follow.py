@@ -1,0 +1,63 @@
+"""``--follow``: the events of an instance on stderr as they are recorded."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from wfq.errors import WaitTimeout
+from wfq_cli import events, render
+from wfq_cli.endings import State
+from wfq_cli.session import Session
+
+#: Seconds between two looks; a person does not see the difference to less.
+_BEAT_S = 0.2
+
+
+def follow(session: Session, instance_id: str, timeout_s: float | None) -> State:
+    """Show events until the instance has ended; return its final state.
+
+    Raises: WaitTimeout, InstanceNotFound.
+    """
+    end = None if timeout_s is None else time.monotonic() + timeout_s
+    shown = _Shown()
+    while True:
+        # The state first: an instance that it calls ended has all its events in the history.
+        state = session.state(instance_id)
+        shown.show([event.to_json() for event in session.client.get_workflow_history(instance_id)])
+        if state.runtime_status.is_final:
+            return state
+        shown.status(state)
+        if end is not None and time.monotonic() > end:
+            raise WaitTimeout(
+                f"instance {instance_id!r} is still {state.runtime_status.name} "
+                f"after {timeout_s:g} s; 'wfq wait {instance_id}' waits on"
+            )
+        time.sleep(_BEAT_S)
+
+
+class _Shown:
+    """Remembers what was printed; numbers begin again with each generation."""
+
+    def __init__(self) -> None:
+        self._began = ""
+        self._next = 0
+        self._status = ""
+
+    def show(self, rows: list[render.Row]) -> None:
+        """Print the events that are new."""
+        began = str(rows[0]["timestamp"]) if rows else self._began
+        if began != self._began:
+            self._began, self._next = began, 0
+        for row in rows[self._next :]:
+            click.echo(render.clip(events.line(row), render.terminal_width()), err=True)
+        self._next = max(self._next, len(rows))
+
+    def status(self, state: State) -> None:
+        """Say why nothing happens, once."""
+        name = state.runtime_status.name
+        if name in ("SUSPENDED", "STALLED") and name != self._status:
+            reason = f": {state.stalled_reason}" if state.stalled_reason else ""
+            click.echo(f"{name}{render.plain_text(reason)}", err=True)
+        self._status = name

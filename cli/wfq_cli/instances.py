@@ -1,0 +1,81 @@
+"""Commands about one instance: ``raise``, ``get``, ``wait`` and ``history``."""
+
+from __future__ import annotations
+
+import click
+
+from wfq_cli import completing, events, exits, render
+from wfq_cli.endings import finish, print_state, wait_for_end
+from wfq_cli.follow import follow
+from wfq_cli.parsing import duration, read_payload, split_event
+from wfq_cli.session import open_session
+from wfq_cli.target import Target, output_option, target_options
+
+
+@click.command("raise")
+@click.argument(
+    "arguments",
+    metavar="ID EVENT [DATA|@FILE|-]",
+    nargs=-1,
+    shell_complete=completing.first_is_id,
+)
+@click.option("--event-id", metavar="ID", help="Count the event once, however often it is raised.")
+@target_options
+def raise_event(arguments: tuple[str, ...], event_id: str | None) -> None:
+    """Raise an event to an instance, whether or not it waits for it yet.
+
+    ID and EVENT may be one word with a slash between. DATA is JSON, @FILE, or - for stdin.
+
+    \b
+    wfq raise po-7 approval '{"approved": true, "by": "Ada"}'
+    wfq raise po-7/approval @answer.json
+    """
+    instance_id, name, text = split_event(arguments)
+    data = read_payload(text, "data")
+    with open_session() as session:
+        session.client.raise_workflow_event(
+            instance_id, name, data=data.value if data else None, event_id=event_id
+        )
+    exits.hint(f"raised {name!r} to {instance_id}")
+
+
+@click.command()
+@click.argument("instance_id", metavar="ID", shell_complete=completing.ids)
+@output_option
+@target_options
+def get(instance_id: str) -> None:
+    """Show an instance: status, input, output, custom status, failure."""
+    with open_session() as session:
+        print_state(session.state(instance_id))
+
+
+@click.command()
+@click.argument("instance_id", metavar="ID", shell_complete=completing.ids)
+@click.option("--timeout", type=duration, metavar="DURATION", help="Wait no longer.")
+@click.option("--follow", "live", is_flag=True, help="Show progress on stderr meanwhile.")
+@output_option
+@target_options
+@click.pass_context
+def wait(ctx: click.Context, instance_id: str, timeout: float | None, live: bool) -> None:
+    """Wait until an instance has ended and show it.
+
+    Exit code: 0 COMPLETED, 3 FAILED, 4 TERMINATED, 5 no such instance, 6 timed out.
+    """
+    with open_session() as session:
+        wait_way = follow if live else wait_for_end
+        finish(ctx, wait_way(session, instance_id, timeout))
+
+
+@click.command()
+@click.argument("instance_id", metavar="ID", shell_complete=completing.ids)
+@output_option
+@target_options
+def history(instance_id: str) -> None:
+    """Show what happened in an instance, event by event.
+
+    The number in front of an event is what 'wfq rerun --from-event' takes. After a continue as
+    new it is the history of the present generation.
+    """
+    with open_session() as session:
+        rows = (event.to_json() for event in session.client.get_workflow_history(instance_id))
+        render.print_rows(rows, Target.current().output, events.COLUMNS, ident="index")

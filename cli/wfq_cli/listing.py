@@ -1,0 +1,140 @@
+"""``wfq list`` and ``wfq count``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from functools import wraps
+from itertools import islice
+from typing import Any
+
+import click
+
+from wfq.storage.instances import INDEXED
+from wfq_cli import exits, render
+from wfq_cli.endings import State
+from wfq_cli.filters import Filter, check_status
+from wfq_cli.parsing import ago, parse_tags
+from wfq_cli.render import Column
+from wfq_cli.session import Session, open_session
+from wfq_cli.states import LIST_COLUMNS, summary
+from wfq_cli.target import Target, output_option, target_options
+
+#: Rows of a list unless `--limit` says otherwise.
+DEFAULT_LIMIT = 100
+
+#: Rows read at a time.
+_PAGE = 200
+
+_COUNT_COLUMNS = (
+    Column("STATUS", lambda row: row["runtime_status"]),
+    Column("INSTANCES", lambda row: str(row["count"]), right=True),
+)
+
+
+def _filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options of a filter; it receives them as `wanted`."""
+
+    @wraps(function)
+    def command(
+        statuses: tuple[str, ...],
+        name: str | None,
+        since: datetime | None,
+        until: datetime | None,
+        id_part: str | None,
+        tags: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        chosen = tuple(check_status(status) for text in statuses for status in text.split(","))
+        wanted = Filter(chosen, name, since, until, id_part, parse_tags(tags))
+        return function(wanted=wanted, **rest)
+
+    for option in (
+        click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="With this tag."),
+        click.option("--id", "id_part", metavar="TEXT", help="With this in their id."),
+        click.option("--until", type=ago, metavar="AGE|TIME", help="Created before then."),
+        click.option("--since", type=ago, metavar="AGE|TIME", help="Created since then."),
+        click.option("--name", metavar="NAME", help="Of this workflow."),
+        click.option(
+            "--status",
+            "statuses",
+            multiple=True,
+            metavar="STATUS",
+            help="In this status; repeatable.",
+            shell_complete=lambda *_: list(INDEXED),
+        ),
+    ):
+        command = option(command)
+    return output_option(target_options(command))
+
+
+@click.command("list")
+@click.option(
+    "--limit",
+    type=click.IntRange(min=0),
+    default=DEFAULT_LIMIT,
+    show_default=True,
+    metavar="N",
+    help="Rows at most; 0 for all.",
+)
+@_filter_options
+def list_instances(wanted: Filter, limit: int) -> None:
+    """List instances, newest first.
+
+    \b
+    wfq list --status failed --since 2h
+    wfq list --name purchase -o ids | xargs wfq terminate
+    """
+    with open_session() as session:
+        found = matching(session, wanted)
+        rows = (summary(state) for state in (islice(found, limit) if limit else found))
+        count = render.print_rows(rows, Target.current().output, LIST_COLUMNS, ident="instance_id")
+        if not count:
+            exits.hint(f"no instance fits in namespace {session.settings.namespace!r}")
+        elif count == limit and next(found, None) is not None:
+            exits.note(f"there are more than {limit}; '--limit 0' shows all")
+
+
+@click.command()
+@_filter_options
+def count(wanted: Filter) -> None:
+    """Count instances by status."""
+    with open_session() as session:
+        found = counts(session, wanted)
+        rows: list[render.Row] = [
+            {"runtime_status": status, "count": number} for status, number in found.items()
+        ]
+        output = Target.current().output
+        if render.chosen(output, rows=True) == "table":
+            rows.append({"runtime_status": "all", "count": sum(found.values())})
+        render.print_rows(rows, output, _COUNT_COLUMNS, ident="runtime_status")
+
+
+def matching(session: Session, wanted: Filter) -> Iterator[State]:
+    """Yield the instances that fit, newest first, a page at a time."""
+    cursor: str | None = None
+    while True:
+        page = session.client.list_workflows(**_filters(wanted), limit=_PAGE, cursor=cursor)
+        yield from page
+        cursor = page.cursor
+        if cursor is None:
+            return
+
+
+def counts(session: Session, wanted: Filter) -> dict[str, int]:
+    """Return how many instances fit, by status."""
+    found = session.client.count_workflows(**_filters(wanted))
+    return {status.name: number for status, number in found.items()}
+
+
+def _filters(wanted: Filter) -> dict[str, Any]:
+    """Return a filter in the client's words; `--app-id` narrows down only where it was given."""
+    return {
+        "status": wanted.statuses or None,
+        "name": wanted.name,
+        "app_id": Target.current().app_id,
+        "created_after": wanted.since,
+        "created_before": wanted.until,
+        "tags": wanted.tags or None,
+        "id_contains": wanted.id_part,
+    }
