@@ -6,9 +6,8 @@ import ctypes
 import itertools
 import logging
 import threading
-import time
-from collections import OrderedDict
 from dataclasses import dataclass, field
+from time import monotonic
 
 from wfq.core.instance import Instance
 from wfq.core.ports import Host, TurnAborted
@@ -18,8 +17,6 @@ from wfq.storage.link import SyncLink, Wire
 from wfq_workers.clock import ServerClock
 
 log = logging.getLogger("wfq.orchestrator")
-
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
 #: Entries that one `put` looks at to get back under the bounds; some are busy.
@@ -36,10 +33,12 @@ class Cached:
     instance: Instance
     created_ms: int
     busy: bool = False
+    #: Bytes that the cache has counted for it.
+    size: int = 0
 
 
 class InstanceCache:
-    """Live instances by partition and id, the least recently used dropped first.
+    """Live instances by id; over the bounds, those loaded longest ago are dropped.
 
     Bounded by number and by rough size. Used by the one thread that runs turns.
     """
@@ -48,40 +47,41 @@ class InstanceCache:
         self._most = most
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._entries: OrderedDict[str, Cached] = OrderedDict()
-        self._sizes: dict[str, int] = {}
-
-    def get(self, instance_id: str) -> Cached | None:
-        """The live instance, or None."""
-        return self._entries.get(instance_id)
+        self._entries: dict[str, Cached] = {}
+        #: The live instance of an id, or None.
+        self.get = self._entries.get
 
     def put(self, cached: Cached) -> None:
         """Keep an instance, dropping others over the bounds."""
-        instance_id = cached.instance.id
-        self._bytes += cached.instance.size - self._sizes.get(instance_id, 0)
-        self._sizes[instance_id] = cached.instance.size
-        self._entries[instance_id] = cached
-        self._entries.move_to_end(instance_id)
+        entries, instance = self._entries, cached.instance
+        self._bytes += instance.size - cached.size
+        cached.size = instance.size
+        entries[instance.id] = cached
+        if len(entries) > self._most or self._bytes > self._most_bytes:
+            self._shrink()
+
+    def _shrink(self) -> None:
         for _ in range(SEARCH):
             if len(self._entries) <= self._most and self._bytes <= self._most_bytes:
                 break
-            oldest = next(iter(self._entries.values()))
+            instance_id, oldest = next(iter(self._entries.items()))
             if oldest.busy:
-                self._entries.move_to_end(oldest.instance.id)
+                self._entries[instance_id] = self._entries.pop(instance_id)
             else:
-                self.drop(oldest.instance.id)
+                self.drop(instance_id)
 
     def drop(self, instance_id: str) -> None:
         """Forget an instance; its code must not act any more."""
         cached = self._entries.pop(instance_id, None)
         if cached is not None:
-            self._bytes -= self._sizes.pop(instance_id, 0)
+            self._bytes -= cached.size
             cached.instance.discard()
 
     def release(self, instance_id: str) -> None:
         """Forget an instance that has ended: there is no code left to stop."""
-        if self._entries.pop(instance_id, None) is not None:
-            self._bytes -= self._sizes.pop(instance_id, 0)
+        cached = self._entries.pop(instance_id, None)
+        if cached is not None:
+            self._bytes -= cached.size
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -90,45 +90,43 @@ class InstanceCache:
 class TurnWatch:
     """Aborts a turn that does not yield: a busy loop in one workflow must not stop the others.
 
-    The thread that runs turns marks each with `turn`; the ownership thread calls `check`.
+    The thread that runs turns says when it begins and ends running some, and which instance
+    is next; the ownership thread calls `check`.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._thread_id = 0
-        self._started = 0.0
+        self._running = False
         self._instance: Instance | None = None
+        self._started = 0.0
         self._aborted = 0
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """The thread that runs turns says who it is."""
+        """Turns are run from here on, by the calling thread."""
         self._thread_id = threading.get_ident()
+        self._running = True
 
     def turn(self, instance: Instance) -> None:
-        """A turn of the instance starts now."""
+        """A turn of the instance starts now; the one before it has come back."""
+        self._started = monotonic()
         self._instance = instance
-        self._aborted = 0
-        self._started = time.monotonic()
 
     def end(self) -> None:
-        """No turn is running."""
-        self._started = 0.0
-
-    def stop_turn(self) -> None:
-        """The turn came back; after this no abort reaches the thread for it."""
+        """No turn is running; after this no abort reaches the thread."""
         with self._lock:
-            self._started = 0.0
+            self._running = False
+            self._instance = None
+            self._aborted = 0
 
     def check(self) -> str | None:
         """Abort an overlong turn; returns its instance when even aborting does not help."""
         with self._lock:
-            started, instance = self._started, self._instance
-            if (
-                not started
-                or instance is None
-                or time.monotonic() - started < self.timeout_s * (1 + self._aborted)
-            ):
+            instance = self._instance
+            if not self._running or instance is None:
+                return None
+            if monotonic() - self._started < self.timeout_s * (1 + self._aborted):
                 return None
             self._aborted += 1
             if self._aborted > 3:
@@ -163,12 +161,7 @@ class Engine:
 
     def nonce(self, token: str) -> str:
         """A name for a turn that no other turn has, in this or any lost future."""
-        number, digits = next(self._counter), ""
-        while True:
-            number, digit = divmod(number, 36)
-            digits = _DIGITS[digit] + digits
-            if not number:
-                return f"{token}-{digits}"
+        return f"{token}-{next(self._counter):x}"
 
     def open_wire(self, timeout_s: float) -> Wire:
         """A connection for a lane. Raises: StorageUnavailable."""

@@ -17,6 +17,7 @@ from collections.abc import Generator, Iterable
 from typing import Any
 
 from wfq import failpoints
+from wfq.core.ports import TurnAborted
 from wfq.errors import StaleLease, StorageError
 from wfq.storage import instances, partitions
 from wfq.storage.link import ServerReply, Wire
@@ -89,6 +90,9 @@ class Lane:
                     delay_s = self._backoff.next_delay_s()
                     log.warning("lane %s: %s; next attempt in %.2g s", self._name, exc, delay_s)
                     yield from self._pause(delay_s)
+            except TurnAborted:
+                # The watchdog's exception came just as the turn came back by itself.
+                self._abandon()
             except Exception:
                 # A bug of ours, not a fault of Redis: say so, and read everything again.
                 log.exception("lane %s failed; it starts again", self._name)
@@ -184,7 +188,6 @@ class Lane:
             reply = yield from self._blocked_read(read)
             if failpoints.ACTIVE:
                 failpoints.hit("orch.after_read")
-            engine.watch.begin()
             outstanding: list[tuple[Batch, Call[Committed]]] = []
             by_key = {engine.namespace.events(n, engine.queue).encode(): p
                       for n, p in self.owned.items()} if reply else {}  # fmt: skip
@@ -274,10 +277,11 @@ class Lane:
                     f"commit to partition {batch.partition.number} refused: {committed.stale}"
                 )
             batch.committed(committed)
+        # After all answers: replies come in the order in which calls were sent.
+        for batch, _ in outstanding:
             for instance_id, cursor, messages in batch.rest:
                 yield from self._dispatch_rest(batch.partition, instance_id, cursor, messages)
         outstanding.clear()
-        self._engine.watch.end()
 
     def _refused(self, exc: ServerReply) -> Exception:
         """A commit that a server error refused wrote nothing, or nothing that matters."""
@@ -391,9 +395,9 @@ class Lane:
 
     def _abandon(self) -> None:
         """Forget everything in memory: Redis alone knows what became of the batch."""
+        self._engine.watch.end()
         for partition in self.owned.values():
             partition.forget()
-        self._engine.watch.end()
         self._close_wire()
 
     def _close_wire(self) -> None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
+from orjson import loads
 
-from wfq.core.events import B_GEN, STARTED, T_EXTRA, T_NONCE, Event, Record
+from wfq.core.events import STARTED, T_EXTRA, T_NONCE, Event, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import CONTINUED, FINAL, Turn
@@ -28,14 +27,6 @@ log = logging.getLogger("wfq.orchestrator")
 ACCUSATIONS = 2
 #: Milliseconds before an instance whose turn was aborted is tried again.
 ABORTED_RETRY_MS = 60_000
-
-
-@dataclass(slots=True)
-class Work:
-    """The events of one instance in one batch; `last` is the place of the last one."""
-
-    events: list[Event] = field(default_factory=list)
-    places: list[tuple[bytes, int]] = field(default_factory=list)
 
 
 class OwnedPartition:
@@ -95,7 +86,7 @@ class OwnedPartition:
         """A batch that only tries stalled instances again; it consumes no entry."""
         batch = Batch(self)
         for instance_id in instance_ids:
-            batch.works[instance_id] = Work()
+            batch.works[instance_id] = []
         return batch
 
     def keep(self, cached: Cached) -> None:
@@ -128,7 +119,7 @@ class OwnedPartition:
         if stored is None:
             return []
         nonce, _, offset = cursor.partition(" ")
-        records = [orjson.loads(element) for element in stored.records]
+        records = [loads(element) for element in stored.records]
         instance = self.load(instance_id, records)
         for record in records[1:]:
             if record[T_NONCE] == nonce:
@@ -163,58 +154,79 @@ class OwnedPartition:
 class Batch:
     """Whole entries of one partition: the unit of a commit."""
 
+    __slots__ = (
+        "_entries",
+        "_loaded",
+        "_news",
+        "_stays",
+        "instance_id",
+        "last_entry",
+        "partition",
+        "rest",
+        "works",
+    )
+
     def __init__(self, partition: OwnedPartition) -> None:
         self.partition = partition
-        self.works: dict[str, Work] = {}
+        #: Events by instance, in the order of the stream.
+        self.works: dict[str, list[Event]] = {}
         self.last_entry: bytes | None = None
         self.instance_id = ""
         #: Dispatches to go on with after the commit: instance id, cursor, messages.
         self.rest: list[tuple[str, str, Messages]] = []
+        self._entries: list[tuple[bytes, list[bytes]]] = []
+        #: Instances whose first event is a start that nobody can have consumed before.
+        self._news: set[str] = set()
+        #: Whether the entries stay in the stream, for a later commit to take them out.
         self._stays = False
         self._loaded: dict[str, Cached] = {}
-        self._ended: list[str] = []
-        self._position_before = b"0"
 
     def take(self, entry_id: bytes, fields: list[bytes]) -> None:
         """Add one stream entry: pairs of instance id and event."""
         self.last_entry = entry_id
+        self._entries.append((entry_id, fields))
         works = self.works
+        is_new = _entry_number(entry_id) > self.partition.known_until
         for n in range(0, len(fields), 2):
             instance_id = fields[n].decode()
-            work = works.get(instance_id)
-            if work is None:
-                work = works[instance_id] = Work()
-            work.events.append(orjson.loads(fields[n + 1]))
-            work.places.append((entry_id, n // 2))
+            event = loads(fields[n + 1])
+            if instance_id in works:
+                works[instance_id].append(event)
+            else:
+                works[instance_id] = [event]
+                if is_new and event[0] == STARTED and len(event) == 3:
+                    self._news.add(instance_id)
+
+    def _place(self, instance_id: str, index: int) -> tuple[bytes, int]:
+        """Entry id and field of the instance's event number `index` in this batch."""
+        name = instance_id.encode()
+        for entry_id, fields in self._entries:
+            for n in range(0, len(fields), 2):
+                if fields[n] == name:
+                    if index == 0:
+                        return entry_id, n // 2
+                    index -= 1
+        raise IndexError(instance_id)
 
     # --- loading
 
     def missing(self) -> list[str]:
         """Ids that must be fetched before the batch can run."""
         partition = self.partition
-        cache = partition.engine.cache
+        cache, loaded, news = partition.engine.cache, self._loaded, self._news
         missing = []
-        for instance_id, work in self.works.items():
+        for instance_id, events in self.works.items():
             cached = cache.get(instance_id)
             if cached is not None:
                 cached.busy = True
-                self._loaded[instance_id] = cached
-            elif not self._is_new(work):
+                loaded[instance_id] = cached
+            elif instance_id not in news:
                 missing.append(instance_id)
             else:
-                birth = work.events[0][2]
+                birth = events[0][2]
                 instance = partition.load(instance_id, [birth])
-                self._loaded[instance_id] = Cached(instance, created_ms(birth))
+                loaded[instance_id] = Cached(instance, created_ms(birth))
         return missing
-
-    def _is_new(self, work: Work) -> bool:
-        """Whether the first event is a start that nobody can have consumed before."""
-        if not work.events or work.events[0][0] != STARTED or len(work.events[0]) < 3:
-            return False
-        if work.events[0][2][B_GEN]:
-            # A later generation may have consumed events that were raised before its start.
-            return False
-        return _entry_number(work.places[0][0]) > self.partition.known_until
 
     def load(self, stored: dict[str, Stored | None]) -> None:
         """Replay fetched instances; unknown ones and those that moved away drop out."""
@@ -223,25 +235,24 @@ class Batch:
             if found is None or found.queue != partition.engine.queue or not found.records:
                 del self.works[instance_id]
                 continue
-            records = [orjson.loads(element) for element in found.records]
-            self._skip_consumed(self.works[instance_id], records[-1])
+            records = [loads(element) for element in found.records]
+            self._skip_consumed(instance_id, records[-1])
             instance = partition.load(instance_id, records)
             self._loaded[instance_id] = Cached(instance, created_ms(records[0]))
 
-    def _skip_consumed(self, work: Work, last: Record) -> None:
+    def _skip_consumed(self, instance_id: str, last: Record) -> None:
         """Drop events that a partial commit of an earlier owner has consumed already."""
         extra = last[T_EXTRA] if last[0] == "T" and len(last) > T_EXTRA else None
         position = (extra or {}).get("pos")
         if not position or position[0] != self.partition.engine.queue:
             return
         done = (_entry_number(position[1].encode()), position[2])
-        kept = [
-            (event, place)
-            for event, place in zip(work.events, work.places, strict=True)
-            if (_entry_number(place[0]), place[1]) > done
-        ]
-        work.events = [event for event, _ in kept]
-        work.places = [place for _, place in kept]
+        kept = []
+        for index, event in enumerate(self.works[instance_id]):
+            entry_id, field = self._place(instance_id, index)
+            if (_entry_number(entry_id), field) > done:
+                kept.append(event)
+        self.works[instance_id] = kept
 
     # --- running
 
@@ -252,14 +263,15 @@ class Batch:
         parts: list[InstanceCommit] = []
         notice: list[str] = []
         now_ms = engine.now_ms()
-        for instance_id, work in self.works.items():
+        engine.watch.begin()
+        for instance_id, events in self.works.items():
             cached = self._loaded[instance_id]
             nonce = engine.nonce(token)
             turns_before = cached.instance.turns
-            turn = self._turn(cached, work, now_ms, nonce)
+            turn = self._turn(cached, events, now_ms, nonce)
             position = None
-            if self._stays and work.places:
-                entry_id, index = work.places[-1]
+            if self._stays and events:
+                entry_id, index = self._place(instance_id, len(events) - 1)
                 position = [engine.queue, entry_id.decode(), index]
             draft = partition.writer.draft(
                 cached.instance, turn, turns_before=turns_before, nonce=nonce,
@@ -275,6 +287,7 @@ class Batch:
             notice.append("!" + instance_id if draft.ended else instance_id)
             if draft.rest:
                 self.rest.append((instance_id, draft.cursor, draft.rest))
+        engine.watch.end()
         position_before = partition.position
         if self.last_entry is not None and not self._stays:
             partition.position = self.last_entry
@@ -285,14 +298,11 @@ class Batch:
             notice=" ".join(notice), parts=parts, removals=partition.removals,
         )  # fmt: skip
 
-    def _turn(self, cached: Cached, work: Work, now_ms: int, nonce: str) -> Turn:
-        instance, watch = cached.instance, self.partition.engine.watch
-        watch.turn(instance)
+    def _turn(self, cached: Cached, events: list[Event], now_ms: int, nonce: str) -> Turn:
+        instance = cached.instance
+        self.partition.engine.watch.turn(instance)
         try:
-            try:
-                return instance.apply(work.events, now_ms, nonce)
-            finally:
-                watch.stop_turn()
+            return instance.apply(events, now_ms, nonce)
         except TurnAborted:
             # Nothing of this batch is committed yet: it is read again, and then the
             # instance's events are recorded without running its code.
@@ -330,9 +340,10 @@ class Batch:
 
     def singles(self) -> Iterator[Batch]:
         """One batch an instance, leaving the entries in the stream."""
-        for instance_id, work in self.works.items():
+        for instance_id, events in self.works.items():
             single = Batch(self.partition)
-            single.works = {instance_id: work}
+            single.works = {instance_id: events}
+            single._entries = self._entries
             single._loaded = {instance_id: self._loaded[instance_id]}
             single.instance_id = instance_id
             single._stays = True
