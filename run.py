@@ -214,7 +214,8 @@ def constraints(arguments: "list[str]") -> int:
     # Lines with a marker are for Pythons other than this one: kept by hand.
     kept = [line for line in old if ";" in line]
     names = {line.split("==")[0] for line in kept}
-    pins = sorted([*kept, *(line for line in found if line.split("==")[0] not in names)])
+    pins = [*kept, *(line for line in found if line.split("==")[0] not in names)]
+    pins.sort(key=lambda line: line.split("==")[0])
     CONSTRAINTS.write_text("\n".join([*(line for line in old if line[:1] == "#"), *pins]) + "\n")
     return 0
 

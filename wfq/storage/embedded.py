@@ -133,7 +133,10 @@ def resolve_url(settings: Settings) -> ResolvedUrl:
     """
     if settings.url is not None:
         return ResolvedUrl(settings.url)
-    if settings.redis_bin is None and find_binary() is None:
+    # Where a server once ran there may be data: without a binary that is an error, not a start
+    # from nothing.
+    used = (settings.embedded_dir / embedded_watch.WATCH_LOCK).exists()
+    if settings.redis_bin is None and not used and find_binary() is None:
         return ResolvedUrl(MEMORY_URL, MEMORY_NOTICE)
     server = ensure_server(settings.embedded_dir, binary=settings.redis_bin)
     return ResolvedUrl(server.url, server=server)
