@@ -33,6 +33,7 @@ LAYERS = (
     (
         "wfq.client",
         "wfq.history",
+        "wfq.start_once",
         "wfq.state",
         "wfq.testing",
         "wfq.waiting",

@@ -63,7 +63,10 @@ class Stage:
         rows: list[dict[str, str]] = []
         for partition in range(self.namespace.partitions):
             entries: Any = self.redis.xrange(self.namespace.dead(partition))
-            rows += [{k.decode(): v.decode() for k, v in fields.items()} for _, fields in entries]
+            rows += [
+                {k.decode(): v.decode(errors="replace") for k, v in fields.items()}
+                for _, fields in entries
+            ]
         return rows
 
     def pending(self, stream: str, group: str = "wfq") -> int:
@@ -159,9 +162,9 @@ def test_a_dead_letter_names_the_instance_and_lies_in_its_partition(stage: Stage
 
 def test_stream_entries_raise_events_that_are_known_by_their_entry(stage: Stage) -> None:
     stage.client.schedule_new_workflow("order", instance_id="o")
-    before = stage.redis.xadd("orders", {"data": '{"order":"o","n":0}'})
+    before: Any = stage.redis.xadd("orders", {"data": '{"order":"o","n":0}'})
     stage.listen({"stream": "orders", **PAID})
-    after = stage.redis.xadd("orders", {"data": '{"order":"o","n":1}'})
+    after: Any = stage.redis.xadd("orders", {"data": '{"order":"o","n":1}'})
 
     assert poll(lambda: len(stage.events("o")) == 2)
     assert [event_id for event_id, _, _ in stage.events("o")] == [

@@ -19,10 +19,14 @@ from wfq.storage.link import AsyncLink, is_memory, open_client, shown, translate
 
 
 class Notice(NamedTuple):
-    """A message on a channel; `data` None is the word that the channel is now listened to."""
+    """A message on a channel; `data` None is the word that the channel is now listened to.
+
+    `pattern` is the one through which the message came; of a pattern's own confirmation, both.
+    """
 
     channel: str
     data: bytes | None
+    pattern: str | None = None
 
 
 def _parsed(reply: list[Any]) -> Notice | None:
@@ -32,6 +36,11 @@ def _parsed(reply: list[Any]) -> Notice | None:
         return Notice(reply[1].decode(), reply[2])
     if kind == b"subscribe":
         return Notice(reply[1].decode(), None)
+    if kind == b"pmessage":
+        # Whoever matches a pattern chose the channel's name: it need not be text.
+        return Notice(reply[2].decode(errors="replace"), reply[3], reply[1].decode())
+    if kind == b"psubscribe":
+        return Notice(reply[1].decode(), None, reply[1].decode())
     return None
 
 
@@ -65,6 +74,10 @@ class Subscriber:
     def listen(self, channels: Iterable[str]) -> None:
         """Listen on further channels, at least one; a notice confirms each. From any thread."""
         self._request("SUBSCRIBE", channels)
+
+    def listen_patterns(self, patterns: Iterable[str]) -> None:
+        """Listen on all channels that match, now and later; a notice confirms each pattern."""
+        self._request("PSUBSCRIBE", patterns)
 
     def forget(self, channels: Iterable[str]) -> None:
         """Listen on some channels, at least one, no longer. From any thread."""
