@@ -29,15 +29,20 @@ class ActivityMessage:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """A final outcome: acknowledge and queue its event."""
+    """A final outcome: acknowledge and queue its event.
+
+    `heartbeat` is "task_id nonce" where an attempt left heartbeat details, which go with it.
+    """
 
     entry_id: bytes
     orchestrator_queue: str
     instance_id: str
     event: bytes
+    heartbeat: str = ""
 
     def args(self) -> tuple[Argument, ...]:
-        return ("C", self.entry_id, self.instance_id, self.orchestrator_queue, self.event)
+        item = (self.entry_id, self.instance_id, self.orchestrator_queue, self.event)
+        return ("D", *item, self.heartbeat) if self.heartbeat else ("C", *item)
 
 
 @dataclass(frozen=True, slots=True)

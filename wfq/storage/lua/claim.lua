@@ -14,7 +14,10 @@ local stream, consumer, idle, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local replies = {}
 if redis.call('EXISTS', stream) == 0 then return replies end
 local stale, deliveries = {}, {}
-for n, held in ipairs(redis.call('XPENDING', stream, 'activities', 'IDLE', idle, '-', '+', count)) do
+local pending = redis.pcall('XPENDING', stream, 'activities', 'IDLE', idle, '-', '+', count)
+-- Without the group nobody holds anything: reading is what notices that it is gone.
+if pending.err then return replies end
+for n, held in ipairs(pending) do
   stale[n] = held[1]
   deliveries[held[1]] = held[4] + 1
 end

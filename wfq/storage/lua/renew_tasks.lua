@@ -13,7 +13,8 @@ local stream, prefix, consumer = KEYS[1], KEYS[2], ARGV[1]
 local replies = {}
 for n = 2, #ARGV, 3 do
   local entry, id, run = ARGV[n], ARGV[n + 1], ARGV[n + 2]
-  local held = redis.call('XPENDING', stream, 'activities', entry, entry, 1)[1]
+  -- Without the group (an error) nobody holds anything.
+  local held = redis.pcall('XPENDING', stream, 'activities', entry, entry, 1)[1]
   local answer = 'lost'
   if held and held[2] == consumer then
     redis.call('XCLAIM', stream, 'activities', consumer, 0, entry, 'JUSTID')

@@ -1,0 +1,168 @@
+"""claim.lua and renew_tasks.lua: attempts change hands when their worker goes silent."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.servers import poll
+from tests.storage.kit import QUEUE, Store
+from tests.storage.test_complete import completed, prepare
+from wfq.storage import activities
+from wfq.storage.activities import ActivityMessage
+
+
+@pytest.fixture
+def busy(store: Store) -> Store:
+    prepare(store)
+    return store
+
+
+def renew(store: Store, consumer: str, *items: ActivityMessage, run: str = "inc1.0") -> list[str]:
+    held = [(i.entry_id, i.instance_id, run) for i in items]
+    return store.run(activities.renew_tasks(store.ns, 0, QUEUE, consumer, held))
+
+
+def holder(store: Store, item: ActivityMessage) -> str:
+    key = store.ns.activities(0, QUEUE)
+    rows = store._raw("XPENDING", key, "activities", item.entry_id, item.entry_id, 1)
+    name: bytes = rows[0][1]
+    return name.decode()
+
+
+def test_a_silent_workers_attempts_are_taken_over_with_their_count(busy: Store) -> None:
+    items = busy.take("A", count=2)
+
+    first = busy.claim("B")
+    second = busy.claim("C")
+
+    assert [(i.entry_id, i.instance_id, i.value) for i in first] == [
+        (i.entry_id, i.instance_id, i.value) for i in items
+    ]
+    assert [i.deliveries for i in first] == [2, 2]
+    assert [i.deliveries for i in second] == [3, 3]
+    assert holder(busy, items[0]) == "C"
+
+
+def test_a_live_workers_attempts_stay_with_it(busy: Store) -> None:
+    busy.take("A")
+
+    assert busy.claim("B", idle_ms=60_000) == []
+
+
+def test_no_more_is_claimed_than_asked_for(busy: Store) -> None:
+    busy.take("A")
+
+    assert len(busy.claim("B", count=2)) == 2
+
+
+def test_a_stale_attempt_behind_many_renewed_ones_is_found(store: Store) -> None:
+    prepare(store, 60)
+    *kept, silent = store.take("A", count=60)
+    poll(lambda: _idle(store, silent) >= 30)
+    renew(store, "A", *kept)
+    threshold = _idle(store, silent)
+
+    claimed = poll(lambda: store.claim("B", idle_ms=threshold, count=1))
+
+    assert [i.entry_id for i in claimed] == [silent.entry_id]
+
+
+def _idle(store: Store, item: ActivityMessage) -> int:
+    key = store.ns.activities(0, QUEUE)
+    rows = store._raw("XPENDING", key, "activities", item.entry_id, item.entry_id, 1)
+    return int(rows[0][2])
+
+
+def test_renewing_keeps_the_attempt_and_its_count(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    poll(lambda: _idle(busy, item) >= 20)
+
+    words = renew(busy, "A", item)
+
+    assert words == ["ok"]
+    assert _idle(busy, item) < 20
+    assert [i.deliveries for i in busy.claim("B")] == [2]
+
+
+def test_a_zombie_cannot_renew_what_another_has(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    busy.claim("B")
+
+    assert renew(busy, "A", item) == ["lost"]
+    assert holder(busy, item) == "B"
+    assert renew(busy, "B", item) == ["ok"]
+
+
+def test_a_finished_attempt_is_lost(busy: Store) -> None:
+    one, two = busy.take("A", count=2)
+    busy.complete(completed(one))
+
+    assert renew(busy, "A", one, two) == ["lost", "ok"]
+
+
+@pytest.mark.parametrize("change", ["ended", "purged", "reborn", "continued"])
+def test_an_attempt_of_a_run_that_is_over_is_cancelled(busy: Store, change: str) -> None:
+    (item,) = busy.take("A", count=1)
+    match change:
+        case "ended":
+            busy.set_status("a", "TERMINATED")
+        case "purged":
+            busy.purge("a", force=True)
+        case "reborn":
+            busy.purge("a", force=True)
+            busy.start("a", "inc2")
+        case "continued":
+            busy.command("HSET", busy.ns.instance("a"), "gen", "1")
+
+    assert renew(busy, "A", item) == ["cancelled"]
+
+
+def test_an_attempt_of_a_suspended_run_goes_on(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    busy.set_status("a", "SUSPENDED")
+
+    assert renew(busy, "A", item) == ["ok"]
+
+
+def test_a_missing_stream_or_group_has_nothing_to_claim_or_keep(store: Store) -> None:
+    assert store.claim("A") == []
+    prepare(store)
+    (item,) = store.take("A", count=1)
+    store.command("XGROUP", "DESTROY", store.ns.activities(0, QUEUE), "activities")
+
+    assert store.claim("B") == []
+    assert renew(store, "A", item) == ["lost"]
+
+
+def test_a_deleted_entry_is_not_handed_out(busy: Store) -> None:
+    items = busy.take("A", count=2)
+    busy.command("XDEL", busy.ns.activities(0, QUEUE), items[0].entry_id)
+
+    assert [i.entry_id for i in busy.claim("B")] == [items[1].entry_id]
+
+
+def test_a_thousand_stale_attempts_are_claimed_at_once(real_store: Store) -> None:
+    prepare(real_store, 5_000)
+    real_store.take("A", count=5_000)
+
+    assert len(real_store.claim("B", count=5_000)) == 5_000
+
+
+def test_attempts_change_hands_on_a_full_redis(full_store: Store) -> None:
+    prepare(full_store)
+    full_store.take("A")
+    full_store.full(True)
+
+    claimed = full_store.claim("B")
+
+    assert len(claimed) == 5
+    assert set(renew(full_store, "B", *claimed)) == {"ok"}
+
+
+def test_heartbeat_details_are_kept_for_the_next_attempt(busy: Store) -> None:
+    busy.command(*activities.heartbeat_command(busy.ns, 0, "a", 0, "n1", b'{"at":[]}'))
+
+    read = activities.read_heartbeat_command(busy.ns, 0, "a", 0, "n1")
+    assert busy.command(*read) == b'{"at":[]}'
+    other = activities.read_heartbeat_command(busy.ns, 0, "a", 1, "n1")
+    assert busy.command(*other) is None
