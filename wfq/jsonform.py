@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Set
 from decimal import Decimal
 from enum import Enum
+from pathlib import PurePath
 from typing import Any
 
 import orjson
@@ -88,6 +89,8 @@ def _convert(value: Any) -> Any:
         return dict(value)
     if isinstance(value, types.SimpleNamespace):
         return vars(value)
+    if isinstance(value, PurePath):
+        return str(value)
     if isinstance(value, float):
         return float(value)
     if type(value).__module__ == "numpy" and hasattr(value, "tolist"):

@@ -63,9 +63,7 @@ def test_a_failed_step_is_compensated_and_the_failure_kept() -> None:
     world.start()
 
     world.turn(world.failed(0, "no stock", "OutOfStock"))
-    assert world.actions() == [
-        ["A", 1, "error_handler", "activity 'step1' failed: no stock", None]
-    ]
+    assert world.actions() == [["A", 1, "error_handler", "activity 'step1' failed: no stock", None]]
     world.turn(world.done(1))
 
     assert world.status == "FAILED"

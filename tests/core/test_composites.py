@@ -14,6 +14,10 @@ from wfq.core.tasks import Task, when_all, when_any
 from wfq.errors import TaskFailedError, WorkflowMisuse
 
 Flow = Generator[Any, Any, Any]
+#: What a type checker would refuse.
+NO_TASKS: Any = [1]
+NOTHING: Any = None
+SEVEN: Any = 7
 
 
 def fan_out(ctx: WorkflowContext, count: int) -> Flow:
@@ -246,11 +250,11 @@ def test_a_loop_over_when_any_does_not_pile_up_composites() -> None:
 @pytest.mark.parametrize(
     ("make", "said"),
     [
-        (lambda ctx: when_any([]), "when_any needs at least one task"),
-        (lambda ctx: when_any([1]), "when_any: element 0 is 1 (int), not a task"),
-        (lambda ctx: when_all([ctx.call_activity("a"), None]), "when_all: element 1 is None"),
+        (lambda _: when_any([]), "when_any needs at least one task"),
+        (lambda _: when_any(NO_TASKS), "when_any: element 0 is 1 (int), not a task"),
+        (lambda ctx: when_all([ctx.call_activity("a"), NOTHING]), "when_all: element 1 is None"),
         (lambda ctx: when_all(ctx.call_activity("a")), "takes a list of tasks; it got one task"),
-        (lambda ctx: when_all(7), "takes a list of tasks, not 7 (int)"),
+        (lambda _: when_all(SEVEN), "takes a list of tasks, not 7 (int)"),
     ],
 )
 def test_what_cannot_be_awaited_is_refused_by_name(make: Any, said: str) -> None:
@@ -296,7 +300,8 @@ def test_a_wide_fan_out_is_linear() -> None:
 
 def test_at_most_k_of_n_run_at_a_time() -> None:
     def workflow(ctx: WorkflowContext) -> Flow:
-        todo, running, results = list(range(6)), [], []
+        todo, results = list(range(6)), []
+        running: list[Task[Any]] = []
         while todo or running:
             while todo and len(running) < 2:
                 running.append(ctx.call_activity("work", input=todo.pop(0)))

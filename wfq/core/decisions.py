@@ -60,7 +60,7 @@ class Decisions:
         "cancelled",
         "continuation",
         "custom",
-        "dead",
+        "dying",
         "gen",
         "handed",
         "host",
@@ -113,7 +113,7 @@ class Decisions:
         self.nonce = ""
         self.actions: list[Action] = []
         self.limit = -1
-        self.dead = False
+        self.dying = False
         self.recorded: RecordedTurn | None = None
         self.cancelled: list[tuple[int, str]] = []
         self.handed = 0
@@ -133,15 +133,15 @@ class Decisions:
         self._custom_at = None
         self.limit = self.host.limits.actions_per_turn
 
-    def close(self, *, dead: bool = False) -> None:
-        """Refuse every further decision: between turns, after the end; `dead` for good."""
+    def close(self) -> None:
+        """Refuse every further decision: between turns, and after the end."""
         self.limit = -1
-        self.dead = self.dead or dead
 
     def kill(self) -> None:
-        """Refuse every decision for good and fall silent: the code is being dropped."""
-        self.close(dead=True)
+        """Refuse every decision for good and fall silent: the code is about to be dropped."""
+        self.dying = True
         self.replaying = True
+        self.limit = -1
 
     def satisfied(self, waiter: OpenTask) -> None:
         """Close an event wait whose event has come; its timeout is not needed any more."""
@@ -348,17 +348,19 @@ class Decisions:
         try:
             return self.recorded.match(action)
         except NonDeterministicWorkflow as exc:
-            # Kept, and thrown as what `except Exception` in the workflow cannot stop.
-            self.mismatch = exc
-            self.close(dead=True)
-            raise TurnAborted from None
+            # Kept, and thrown as what `except Exception` in the workflow cannot stop. Only the
+            # first counts: code that swallows it goes on to others.
+            self.mismatch = self.mismatch or exc
+            self.dying = True
+            self.limit = -1
+            raise TurnAborted("the code does not fit its history") from None
 
     def _check_limit(self) -> None:
         if len(self.actions) >= self.limit:
             self._refuse()
 
     def _refuse(self) -> None:
-        if self.dead:
+        if self.dying:
             # Thrown so that `except Exception` in a `finally` that still runs cannot go on.
             raise TurnAborted(f"instance {self.id!r} was discarded")
         if self.limit < 0:

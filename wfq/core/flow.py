@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from types import CoroutineType, GeneratorType
 from typing import Any
@@ -16,8 +17,9 @@ from wfq.errors import WorkflowMisuse
 
 #: How often a generator that answers GeneratorExit with another yield is closed again.
 _CLOSE_ATTEMPTS = 100
-#: Generators that refuse to be closed. They are kept for ever: collecting one would run its
-#: code again and print a warning. Only pathological workflows get here.
+#: Generators that refuse to be closed. They are kept for ever, past the end of the process:
+#: collecting one would run its code again and print a warning. Only pathological workflows
+#: get here.
 _UNCLOSABLE: list[Any] = []
 
 
@@ -124,6 +126,7 @@ class Flow:
                 return  # the code has ended, by raising; there is nobody to tell
             return
         _UNCLOSABLE.append(code)
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(code))
 
 
 def _not_begun(_: Any) -> Any:

@@ -93,6 +93,8 @@ class Instance(Intake):
         turn = self._run_turn(
             events, now_ms if now_ms > last_ms else last_ms, nonce, deferred=self._no_code
         )
+        if self._no_code is not None:
+            self._held = []  # whoever loads it with code delivers them from the records
         if self._aborted:
             raise TurnAborted(f"the turn of {self.id!r} was aborted")
         if not turn.empty:
@@ -110,8 +112,7 @@ class Instance(Intake):
 
     def discard(self) -> None:
         """Drop the code: what its `finally` clauses still do has no effect and is not logged."""
-        self._decisions.kill()
-        self._flow.drop()
+        self._drop_code()
         self._held = []
         self.open.clear()
 
@@ -129,7 +130,7 @@ class Instance(Intake):
             if mismatch is not None:
                 raise mismatch from None
             raise
-        decisions.replaying = decisions.dead
+        decisions.replaying = self.status == TERMINATED
         self.turns = len(records)
 
     def _replay_turn(self, record: Record, index: int) -> None:

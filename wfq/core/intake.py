@@ -202,10 +202,13 @@ class Intake:
             self._raise(event)
 
     def _on_command(self, event: Event) -> None:
-        if not self._is_mine(event) or not self._is_new(event[2], _COMMAND):
+        verb = event[3]
+        if verb == ev.SUSPEND or verb == ev.RESUME:
+            if self._decisions.suspended == (verb == ev.SUSPEND):
+                return  # it changes nothing
+        elif verb != ev.TERMINATE:
             return
-        changes = event[3] == ev.TERMINATE or self._decisions.suspended != (event[3] == ev.SUSPEND)
-        if changes and event[3] in (ev.TERMINATE, ev.SUSPEND, ev.RESUME):
+        if self._is_mine(event) and self._is_new(event[2], _COMMAND):
             self._turn.events.append(event)
             self._obey(event)
 
@@ -388,8 +391,16 @@ class Intake:
         self._drop_mail()
         self._decisions.handed += sum(event[0] == ev.RAISED for event, _ in self._held)
         self._held = []
-        self._decisions.kill()
+        self._drop_code()
+
+    def _drop_code(self) -> None:
+        """Drop the code; what its `finally` clauses do has no effect and is not logged."""
+        decisions = self._decisions
+        decisions.kill()
         self._flow.drop()
+        # Only code that is being dropped is stopped by TurnAborted; whoever else still holds
+        # the context is told that it is misused.
+        decisions.dying = False
 
     def _finish(self, action: Action, status: str) -> None:
         self._end = self._decisions.decide(action)

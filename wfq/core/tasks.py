@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
+_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 #: The value of a task that has not been decoded yet.
 _UNDECODED: Any = object()
 
@@ -311,9 +313,12 @@ def _common_owner(tasks: Sequence[Task[Any]]) -> object:
 
 
 def short(value: object) -> str:
-    """Return a bounded description of a value for an error message; never raises."""
+    """Return a bounded description of a value for an error message; never raises.
+
+    Without memory addresses, so that a replay says the same.
+    """
     try:
-        text = repr(value)
+        text = _ADDRESS.sub("", repr(value))
     except Exception:
         text = "<unprintable>"
     if len(text) > 80:
