@@ -36,7 +36,9 @@ _TRANSIENT = re.compile(
     r"\b(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|NOGROUP|MOVED|ASK)\b"
 )
 _FULL = re.compile(r"\b(OOM|MISCONF)\b")
-_DENIED = re.compile(r"\b(NOPERM|NOAUTH|WRONGPASS)\b")
+_DENIED = re.compile(
+    r"\b(NOPERM|NOAUTH|WRONGPASS|ACL failure in script)\b|user executing the script can't"
+)
 #: redis-py cuts the error code off the text of the errors it has a class for.
 _CODES: dict[type[Exception], str] = {
     redis.exceptions.OutOfMemoryError: "OOM",
