@@ -14,7 +14,9 @@ from wfq.core import actions as act
 from wfq.core.events import B_EXTRA, B_INPUT, T_ACTIONS, TURN, Payload
 from wfq.core.failures import details_from_failure
 from wfq.errors import FailureDetails, TaskFailedError
+from wfq.ids import InstanceId
 from wfq.storage.instances import TERMINAL, Snapshot
+from wfq.waiting import Mark, mark_of
 
 T_co = TypeVar("T_co", covariant=True)
 U = TypeVar("U")
@@ -66,6 +68,7 @@ class WorkflowState(Generic[T_co]):
         "_codec",
         "_custom",
         "_input",
+        "_mark",
         "_output",
         "_output_type",
         "app_id",
@@ -91,7 +94,7 @@ class WorkflowState(Generic[T_co]):
         output_type: Any = None,
     ) -> None:
         fields = snapshot.fields
-        self.instance_id: str = snapshot.instance_id
+        self.instance_id: InstanceId[T_co] = InstanceId.of(snapshot.instance_id, output_type)
         #: Name of the workflow.
         self.name: str = fields.get("name", "")
         self.runtime_status: WorkflowStatus = WorkflowStatus.parse(snapshot.status)
@@ -101,7 +104,7 @@ class WorkflowState(Generic[T_co]):
         self.failure_details: FailureDetails | None = None
         #: The application that has its code.
         self.app_id: str = fields.get("queue", "")
-        self.tags: dict[str, str] = orjson.loads(fields["tags"]) if "tags" in fields else {}
+        self.tags: dict[str, str] = tags_of(snapshot)
         self.parent_instance_id: str | None = fields.get("parent")
         #: The workflow version that it is pinned to, if there are versions.
         self.version: str | None = fields.get("version")
@@ -109,6 +112,7 @@ class WorkflowState(Generic[T_co]):
         self.stalled_reason: str | None = fields.get("stalled")
         #: How often it continued as new.
         self.generation: int = int(fields.get("gen", "0"))
+        self._mark: Mark = mark_of(snapshot)
         self._codec = codec
         self._output_type = output_type
         self._input: Payload = None
@@ -178,6 +182,11 @@ class WorkflowState(Generic[T_co]):
         """Return the custom status, as plain JSON values or validated as a type."""
         return self._decoded(self._custom, as_type, "custom status of workflow")
 
+    @property
+    def mark(self) -> Mark:
+        """What differs in every later state of the instance."""
+        return self._mark
+
     def raise_if_failed(self) -> None:
         """Raise what the instance failed with. Raises: TaskFailedError."""
         if self.failure_details is not None:
@@ -223,6 +232,12 @@ class WorkflowState(Generic[T_co]):
         if as_type is None:
             return self._codec.plain(payload)
         return self._codec.decoder(as_type, what, self.name)(payload)
+
+
+def tags_of(snapshot: Snapshot) -> dict[str, str]:
+    """The tags that an instance was started with."""
+    tags = snapshot.fields.get("tags")
+    return orjson.loads(tags) if tags else {}
 
 
 def from_ms(epoch_ms: int) -> datetime:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from wfq.errors import InstanceNotFound, WaitTimeout, WfqError
 from wfq.storage import instances
@@ -33,20 +33,36 @@ NOTICES_AT_ONCE = 1000
 READ_BATCH = 200
 
 
+#: What shows whether an instance has changed: turns, time of the last one, status.
+Mark = tuple[int, int, str]
+
+
+def mark_of(snapshot: Snapshot) -> Mark:
+    """What differs from an earlier snapshot's once the instance has changed."""
+    return (snapshot.turns, snapshot.changed_ms, snapshot.status)
+
+
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What one wait is for: that an instance has started, or (`end`) that it has ended."""
+    """What one wait is for: that an instance has started, ended, or changed since `seen`."""
 
     instance_id: str
-    end: bool = True
+    goal: Literal["started", "ended", "changed"] = "ended"
     payloads: bool = True
     timeout_s: float | None = None
+    seen: Mark | None = None
 
     def met(self, snapshot: Snapshot | None) -> bool:
         """Whether the wait is over; it is over for an instance that does not exist, too."""
         if snapshot is None:
             return True
-        return snapshot.status in TERMINAL if self.end else snapshot.status != "PENDING"
+        match self.goal:
+            case "ended":
+                return snapshot.status in TERMINAL
+            case "started":
+                return snapshot.status != "PENDING"
+            case "changed":
+                return mark_of(snapshot) != self.seen
 
 
 class Ticket:
@@ -75,9 +91,8 @@ class Ticket:
         if self.error is not None:
             raise self.error
         if not self.settled:
-            what = "ended" if wish.end else "started"
             raise WaitTimeout(
-                f"workflow instance {wish.instance_id!r} has not {what} within "
+                f"workflow instance {wish.instance_id!r} has not {wish.goal} within "
                 f"{wish.timeout_s:g} s; it goes on, wait again or look at its state"
             )
         if self.snapshot is None:
@@ -159,7 +174,9 @@ class WaitBook:
     @staticmethod
     def _concerns(by_id: dict[str, list[Ticket]], name: str) -> bool:
         tickets = by_id.get(name.lstrip("!"))
-        return tickets is not None and (name[0] == "!" or not all(t.wish.end for t in tickets))
+        if tickets is None:
+            return False
+        return name[0] == "!" or any(ticket.wish.goal != "ended" for ticket in tickets)
 
     def all_ids(self) -> list[str]:
         """Every instance that is waited for."""
