@@ -56,7 +56,7 @@ class ActivityContext:
             return number
     """
 
-    __slots__ = ("_beat", "_cancelled", "_facts", "_logger", "_watched")
+    __slots__ = ("_beat", "_cancelled", "_facts", "_logger", "_told", "_watched")
 
     def __init__(
         self,
@@ -83,6 +83,7 @@ class ActivityContext:
         self._beat = beat
         self._cancelled = False
         self._watched = False
+        self._told = False
         self._logger: logging.LoggerAdapter[logging.Logger] | None = None
 
     @property
@@ -124,9 +125,12 @@ class ActivityContext:
 
         True after the workflow ended or was terminated, after a timeout, after another worker
         took the task over, and when the worker stops without waiting any longer. It is learnt
-        within about a second by an activity that asks for it regularly.
+        within about a second by an activity that asks for it regularly. What the function
+        returns or raises once it has seen True is dropped.
         """
         self._watched = True
+        if self._cancelled:
+            self._told = True
         return self._cancelled
 
     @property
@@ -159,6 +163,11 @@ class ActivityContext:
     def is_watched(self) -> bool:
         """Whether the function has shown that it looks at `is_cancelled` or sends heartbeats."""
         return self._watched
+
+    @property
+    def was_told(self) -> bool:
+        """Whether the function has seen `is_cancelled` true."""
+        return self._told
 
     def cancel(self) -> None:
         """Make `is_cancelled` true; called by the worker, and by unit tests."""

@@ -66,9 +66,12 @@ class Shop:
         timeout_ms: int | None = None,
         heartbeat_ms: int | None = None,
         given: bool = True,
-        live: bool = True,
+        taken_by: str = "",
     ) -> str:
-        """Queue an activity as a commit would, of a live instance; returns the instance's id."""
+        """Queue an activity as a commit would, of a live instance; returns the instance's id.
+
+        `taken_by` is a consumer that it is handed out to in the same step.
+        """
         instance_id = instance_id or f"order-{next(self._numbers)}"
         options = {
             "r": retry and retry.to_opts(),
@@ -79,11 +82,14 @@ class Shop:
         options = {key: option for key, option in options.items() if option is not None}
         action = ["A", task_id, name, value, options or None]
         message = [f"nonce-{instance_id}", 1, self.now_ms(), "default", RUN, action, None]
-        if live:
-            self.set_status(instance_id, None)
+        self.set_status(instance_id, None)
         partition = self.namespace.partition_of(instance_id)
         key = self.namespace.activities(partition, queue)
-        self.link.command("XADD", key, "*", instance_id, orjson.dumps(message))
+        with self.link.redis.pipeline(transaction=True) as step:
+            step.execute_command("XADD", key, "*", instance_id, orjson.dumps(message))
+            if taken_by:
+                step.execute_command("XREADGROUP", "GROUP", GROUP, taken_by, "STREAMS", key, ">")
+            step.execute()
         return instance_id
 
     def set_status(self, instance_id: str, status: str | None) -> None:

@@ -48,6 +48,7 @@ class ActivityLoop:
         worker_id: str,
     ) -> None:
         self.options = options
+        self.worker_id = worker_id
         self._link = SyncLink(url)
         self._store = ActivityStore(self._link, namespace, options.queues, worker_id)
         self._board = Board(options.concurrency)
@@ -92,6 +93,11 @@ class ActivityLoop:
         self._stopped.wait(timeout_s)
 
     @property
+    def reading(self) -> bool:
+        """Whether it takes new work."""
+        return self._reader.alive
+
+    @property
     def running(self) -> int:
         """Attempts that run, or wait for a thread."""
         return len(self._board.running)
@@ -101,7 +107,6 @@ class ActivityLoop:
             if not self._started:
                 return
             self._reader.stop()
-            self._reader.join()
             self._hand_back_waiting()
             self._wait_until_idle()
             self._hand_back_running()
@@ -128,6 +133,7 @@ class ActivityLoop:
             return
         log.warning("%d activities did not end in time; handing them back", len(late))
         for attempt in late:
+            attempt.unwanted = attempt.unwanted or "stopping"
             attempt.cancel()
         end = time.monotonic() + CANCEL_S
         while self._board.running and time.monotonic() < end:

@@ -7,10 +7,13 @@ from queue import SimpleQueue
 
 from wfq.storage.activities import Completed, Outcome
 from wfq_workers.attempt import Attempt
-from wfq_workers.outcomes import no_longer_wanted
+from wfq_workers.outcomes import hand_back, no_longer_wanted
 
 #: Outcomes waiting to be reported, in multiples of the slots, beyond which reading stops.
 UNREPORTED = 4
+
+#: Threads, at least, that may hang in activities that were given up before slots are lost.
+SPARE_THREADS = 16
 
 #: An attempt and what is reported of it; None ends the reporting thread.
 Done = tuple[Attempt, list[Outcome]] | None
@@ -25,6 +28,8 @@ class Board:
 
     def __init__(self, slots: int) -> None:
         self.slots = slots
+        #: Threads that may hang and be replaced by others.
+        self.spare = max(SPARE_THREADS, slots)
         #: Attempts whose outcome is open, running or waiting for a thread.
         self.running: dict[Attempt, bool] = {}
         #: Attempts whose entry Redis still counts as ours, as far as we know.
@@ -39,8 +44,7 @@ class Board:
         """Slots that are free; 0 as well while far too many outcomes wait to be reported."""
         if len(self.held) >= UNREPORTED * self.slots:
             return 0
-        # A stuck thread was replaced by another, up to as many as there are slots.
-        return self.slots - len(self.running) - max(0, len(self.stuck) - self.slots)
+        return self.slots - len(self.running) - max(0, len(self.stuck) - self.spare)
 
     def wait_until_free(self, timeout_s: float) -> int:
         """Return the free slots, after waiting for one if need be."""
@@ -81,7 +85,7 @@ class Board:
             self.stuck.pop(attempt, None)
             return False
         if attempt.unwanted:
-            outcome = None if attempt.unwanted == "lost" else no_longer_wanted(attempt)
+            outcome = _instead(attempt, outcome)
         if attempt.details is not None:
             attempt.final = isinstance(outcome, Completed)
         self.done.put((attempt, [] if outcome is None else [outcome]))
@@ -106,3 +110,13 @@ class Board:
         """Let `wait_until_free` look again."""
         self._waiting = False
         self._changed.set()
+
+
+def _instead(attempt: Attempt, outcome: Outcome | None) -> Outcome | None:
+    """Return what is reported of an attempt that is not wanted any more."""
+    if attempt.unwanted == "lost":
+        return None
+    if attempt.unwanted == "cancelled":
+        return no_longer_wanted(attempt)
+    # The worker stops: a result that came all the same counts, a half-done one does not.
+    return hand_back(attempt, started=True) if attempt.told else outcome

@@ -22,6 +22,7 @@ import orjson
 
 from wfq.core.events import Failure
 from wfq.core.failures import make_failure
+from wfq.errors import ConfigurationError
 from wfq_workers.attempt import Attempt
 
 log = logging.getLogger("wfq.activity")
@@ -211,12 +212,12 @@ class ChildPool:
 def locate(function: Callable[..., Any]) -> dict[str, Any]:
     """Return where a child finds `function`: its module, the module's file, its name there.
 
-    Raises: TypeError for a function that no module holds by name.
+    Raises: ConfigurationError for a function that no module holds by name.
     """
     function = inspect.unwrap(function)
     name = getattr(function, "__qualname__", "")
     if not name or "<" in name:
-        raise TypeError(
+        raise ConfigurationError(
             f"activity {name or function!r} cannot run in a process: define it at the top of "
             "a module"
         )

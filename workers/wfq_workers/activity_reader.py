@@ -59,14 +59,18 @@ class Reader:
     def start(self) -> None:
         self._thread.start()
 
-    def stop(self) -> None:
-        """Read no more; what a read under way brings is handed back."""
-        self._stop.set()
-        self._board.wake()
-        self._store.wake_reader()
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
-    def join(self) -> None:
-        self._thread.join()
+    def stop(self) -> None:
+        """Read no more, hand back what a read under way brings, and return."""
+        self._stop.set()
+        while self._thread.is_alive():
+            self._board.wake()
+            self._store.wake_reader()
+            # Again if need be: the read may have begun just after.
+            self._thread.join(0.05)
 
     def _serve(self) -> None:
         self._plan_claim()

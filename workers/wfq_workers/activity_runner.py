@@ -42,8 +42,7 @@ class Runner:
         self._board = board
         self._now_ms = now_ms
         self._handlers: dict[str, Handler] = {}
-        # As many threads again as there are slots, in place of those that hang.
-        self._pool = ThreadPool(self._run, limit=2 * board.slots, name="wfq-activity")
+        self._pool = ThreadPool(self._run, limit=board.slots + board.spare, name="wfq-activity")
         self._loop = EventLoopThread(self._run_on_loop, name="wfq-activity-loop")
         self._children = ChildPool(processes or os.cpu_count() or 1)
         self._watch = TimeoutWatch(self._expire, board.runs, name="wfq-activity-watch")
@@ -116,12 +115,18 @@ class Runner:
 
     def _run_in_process(self, attempt: Attempt) -> Payload:
         assert attempt.handler is not None
+        # Payloads go there plain: only the worker knows the codec that hides them.
+        plain = self._registry.decode_plain
+        found = (attempt.extra or {}).get("hb")
+        message = attempt.message(
+            payload=plain(attempt.payload), hb=None if found is None else plain(found)
+        )
         request = {
             "do": "run",
             **locate(attempt.handler.activity.function),
             "name": attempt.name,
             "instance": attempt.instance_id,
-            "message": attempt.message().decode(),
+            "message": message.decode(),
         }
         result = self._children.run(
             attempt,
@@ -178,7 +183,10 @@ class Runner:
         if attempt.handler is not None and attempt.handler.where is Where.THREAD:
             # Before the slot is free, so that it is not counted free twice.
             self._board.stuck[attempt] = True
-        if self._board.finish(attempt, self._failed(attempt, failure, [])):
-            attempt.cancel(at_once=True)
-        else:
+        if not self._board.finish(attempt, self._failed(attempt, failure, [])):
             self._board.stuck.pop(attempt, None)
+            return
+        attempt.cancel(at_once=True)
+        stuck = len(self._board.stuck)
+        if stuck >= self._board.spare:
+            log.error("%d threads hang in activities that timed out; slots are lost", stuck)

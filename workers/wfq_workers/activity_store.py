@@ -93,7 +93,7 @@ class ActivityStore:
         return self._deliveries(reply)
 
     def wake_reader(self) -> None:
-        """Make a waiting `read` return soon, from any thread, for the last time."""
+        """Make a waiting `read` return, from any thread; one that begins later waits again."""
         self._woken.set()
         if self._reader_id is None:
             return

@@ -49,6 +49,11 @@ class TimeoutWatch:
                 self._thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
                 self._thread.start()
 
+    @property
+    def size(self) -> int:
+        """Timeouts that are watched, those of ended attempts included until the next sweep."""
+        return len(self._due)
+
     def close(self) -> None:
         """End the thread."""
         with self._changed:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from wfq.activity_context import ActivityContext
+from wfq.core.events import Payload
 
 if TYPE_CHECKING:
     from wfq_workers.execution import Handler
@@ -27,6 +28,8 @@ class Stream:
     def __repr__(self) -> str:
         return f"<Stream {self.key}>"
 
+
+_SAME: Any = object()
 
 #: Stream, entry id, instance id, message, and how often it was handed out, this time included.
 Delivery = tuple[Stream, bytes, str, bytes, int]
@@ -52,6 +55,7 @@ class Attempt:
         "heartbeat_details",
         "home",
         "instance_id",
+        "interrupted",
         "kept_at",
         "name",
         "nonce",
@@ -108,7 +112,9 @@ class Attempt:
         self.stop: Callable[[bool], None] | None = None
         #: Whether no further attempt follows; known once it has ended.
         self.final: bool = False
-        #: Why the result will not be reported: "lost" or "cancelled".
+        #: Whether it was stopped from outside.
+        self.interrupted: bool = False
+        #: Why the result is not wanted: "lost", "cancelled", or "stopping" (the worker stops).
         self.unwanted: str | None = None
 
     @property
@@ -138,9 +144,17 @@ class Attempt:
         if context is not None:
             context.cancel()
         if stop is not None:
+            self.interrupted = True
             stop(at_once)
 
-    def message(self, *, number: int | None = None, **extra: Any) -> bytes:
+    @property
+    def told(self) -> bool:
+        """Whether the function may have ended because it was told to."""
+        return self.interrupted or (self.context is not None and self.context.was_told)
+
+    def message(
+        self, *, number: int | None = None, payload: Payload = _SAME, **extra: Any
+    ) -> bytes:
         """Return the message of a further delivery; None drops an entry of `extra`.
 
         Heartbeat details go along, so the next attempt finds them wherever it runs.
@@ -149,7 +163,8 @@ class Attempt:
         if self.details is not None:
             merged["hb"] = orjson.Fragment(self.details)
         merged = {name: value for name, value in merged.items() if value is not None}
-        action = ["A", self.task_id, self.name, self.payload, self.options]
+        shown = self.payload if payload is _SAME else payload
+        action = ["A", self.task_id, self.name, shown, self.options]
         return orjson.dumps(
             [
                 self.nonce,

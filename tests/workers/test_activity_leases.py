@@ -1,0 +1,237 @@
+"""Leases of attempts: renewed while they run, taken over from the dead, never lost to both."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+import pytest
+
+import wfq.activity_context as wf
+from tests.servers import LocalServer, poll
+from tests.workers.activity_kit import Shop, retry
+from wfq.storage.activities import GROUP
+from wfq_workers.activity_store import release_worker
+
+
+@pytest.fixture
+def shop(redis_url: str) -> Iterator[Shop]:
+    shop = Shop(redis_url)
+    yield shop
+    shop.close()
+
+
+def prepare(shop: Shop) -> None:
+    """Make the consumer groups, as any worker does."""
+    shop.worker().stop(0)
+
+
+def read_as(shop: Shop, consumer: str, order: str) -> bytes:
+    """Hand the attempt of an instance out to a consumer that does nothing with it."""
+    key = shop.namespace.activities(shop.namespace.partition_of(order), "default")
+    ((_, entries),) = shop.ask(
+        "XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "STREAMS", key, ">"
+    )
+    entry_id: bytes = entries[0][0]
+    return entry_id
+
+
+def test_a_long_activity_keeps_its_lease(shop: Shop) -> None:
+    starts = []
+    release = threading.Event()
+
+    @shop.activity
+    def slow(ctx: wf.ActivityContext, _: Any) -> str:
+        starts.append(ctx.attempt)
+        release.wait(20)
+        return "done"
+
+    for _ in range(2):
+        shop.worker(lease_s=0.5)
+    order = shop.schedule("slow")
+    poll(lambda: starts)
+    # Several leases long, which is what is tested.
+    time.sleep(2.0)
+    release.set()
+
+    assert shop.wait_event(order)[3] == "done"
+    assert starts == [1]
+
+
+def test_the_attempt_of_a_dead_worker_is_taken_over(shop: Shop) -> None:
+    shop.activity(lambda ctx, n: [ctx.attempt, n], name="echo")
+    prepare(shop)
+    order = shop.schedule("echo", 5, taken_by="dead")
+
+    shop.worker(lease_s=0.5)
+
+    # The same attempt: a crash is no failure of the activity.
+    assert shop.wait_event(order)[3] == [1, 5]
+    poll(lambda: shop.pending() == [])
+
+
+def test_what_a_dead_worker_saved_in_heartbeats_is_found_by_the_next(shop: Shop) -> None:
+    shop.activity(lambda ctx, _: ctx.heartbeat_details, name="resume")
+    prepare(shop)
+    order = shop.schedule("resume", taken_by="dead")
+    partition = shop.namespace.partition_of(order)
+    field = f"hb {order} 0 nonce-{order}"
+    shop.link.command("HSET", shop.namespace.tasks(partition), field, b'{"row":7}')
+
+    shop.worker(lease_s=0.5)
+
+    assert shop.wait_event(order)[3] == {"row": 7}
+
+
+def test_heartbeats_are_saved_while_the_activity_runs(shop: Shop) -> None:
+    release = threading.Event()
+
+    @shop.activity
+    def work(ctx: wf.ActivityContext, _: Any) -> None:
+        ctx.heartbeat([1, 2])
+        release.wait(20)
+
+    shop.worker()
+    order = shop.schedule("work")
+    tasks = shop.namespace.tasks(shop.namespace.partition_of(order))
+    field = f"hb {order} 0 nonce-{order}"
+
+    poll(lambda: shop.link.command("HGET", tasks, field) == b"[1,2]")
+    release.set()
+    shop.wait_event(order)
+
+    poll(lambda: not shop.link.command("HEXISTS", tasks, field))
+
+
+def test_an_activity_that_kills_its_workers_fails_and_leaves_a_dead_letter(shop: Shop) -> None:
+    runs = []
+    shop.activity(lambda ctx, _: runs.append(1), name="poison")
+    prepare(shop)
+    order = shop.schedule("poison", retry=retry(10))
+    entry_id = read_as(shop, "dead", order)
+    key = shop.namespace.activities(shop.namespace.partition_of(order), "default")
+    for _ in range(2):
+        shop.ask("XCLAIM", key, GROUP, "dead", 0, entry_id)
+
+    shop.worker(lease_s=0.5, max_deliveries=3)
+    event = shop.wait_event(order)
+
+    assert event[0] == "X"
+    assert event[3]["type"] == "WorkerLost"
+    assert event[3]["non_retryable"] is True
+    assert runs == []
+    (letter,) = shop.dead_letters()
+    assert (letter["id"], letter["reason"]) == (order, "WorkerLost")
+    assert orjson.loads(letter["message"])[5][2] == "poison"
+
+
+def test_an_attempt_taken_by_another_worker_is_not_reported(shop: Shop) -> None:
+    started, stopped = threading.Event(), threading.Event()
+
+    @shop.activity
+    def watch(ctx: wf.ActivityContext, _: Any) -> str:
+        started.set()
+        while not ctx.is_cancelled:
+            time.sleep(0.01)
+        stopped.set()
+        return "lost"
+
+    loop = shop.worker(lease_s=1.0)
+    order = shop.schedule("watch")
+    started.wait(10)
+    key = shop.namespace.activities(shop.namespace.partition_of(order), "default")
+    (row,) = shop.ask("XPENDING", key, GROUP, "-", "+", 10)
+
+    shop.ask("XCLAIM", key, GROUP, "thief", 0, row[0])
+
+    assert stopped.wait(10)
+    loop.stop(5)
+    assert shop.events_of(order) == []
+    assert [consumer for consumer, _ in shop.pending()] == ["thief"]
+
+
+def test_the_attempt_of_an_ended_instance_is_not_run_again(shop: Shop) -> None:
+    runs = []
+    shop.activity(lambda ctx, _: runs.append(1), name="work")
+    prepare(shop)
+    order = shop.schedule("work", taken_by="dead")
+    shop.set_status(order, "COMPLETED")
+
+    shop.worker(lease_s=0.5)
+
+    poll(lambda: shop.entries() == 0)
+    assert runs == []
+    assert shop.events_of(order) == []
+
+
+def test_what_a_dead_worker_held_can_be_handed_back_at_once(shop: Shop) -> None:
+    shop.activity(lambda ctx, n: n, name="echo")
+    prepare(shop)
+    orders = [shop.schedule("echo", n, taken_by="dead") for n in range(5)]
+
+    released = release_worker(shop.link, shop.namespace, ["default"], "dead")
+    again = release_worker(shop.link, shop.namespace, ["default"], "dead")
+    shop.worker(lease_s=600)
+
+    assert (released, again) == (5, 0)
+    assert [shop.wait_event(order)[3] for order in orders] == [0, 1, 2, 3, 4]
+    assert len(shop.events()) == 5
+
+
+def test_handing_back_counts_as_a_delivery(shop: Shop) -> None:
+    shop.activity(lambda ctx, _: "ran", name="poison")
+    prepare(shop)
+    order = shop.schedule("poison")
+    for n in range(3):
+        read_as(shop, f"dead-{n}", order)
+        release_worker(shop.link, shop.namespace, ["default"], f"dead-{n}")
+
+    shop.worker(max_deliveries=3)
+
+    assert shop.wait_event(order)[3]["type"] == "WorkerLost"
+
+
+def test_results_are_kept_over_an_outage_of_redis(start_server: Callable[..., LocalServer]) -> None:
+    server = start_server("redis", "--appendonly", "yes", "--appendfsync", "always")
+    shop = Shop(server.url)
+    runs = []
+    release = threading.Event()
+
+    @shop.activity
+    def work(ctx: wf.ActivityContext, n: int) -> int:
+        runs.append(n)
+        release.wait(20)
+        return n
+
+    shop.worker()
+    orders = {shop.schedule("work", n): n for n in range(4)}
+    poll(lambda: len(runs) == 4)
+
+    server.kill()
+    release.set()
+    # The results are there, and there is nobody to take them.
+    poll(lambda: shop.workers[0].running == 0)
+    time.sleep(1.0)
+    server.start()
+    answers = {order: shop.wait_event(order, 30)[3] for order in orders}
+    shop.close()
+
+    assert answers == orders
+    assert sorted(runs) == [0, 1, 2, 3]
+
+
+def test_attempts_in_a_lost_answer_are_run_soon(real_redis_url: str) -> None:
+    shop = Shop(real_redis_url)
+    shop.activity(lambda ctx, n: n, name="echo")
+    loop = shop.worker(lease_s=600)
+    # Handed out to the worker in an answer that it never gets.
+    order = shop.schedule("echo", 1, taken_by=loop.worker_id)
+
+    shop.link.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+    answer = shop.wait_event(order)[3]
+    shop.close()
+
+    assert answer == 1

@@ -1,0 +1,137 @@
+"""What is reported of an attempt: values in, values out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from tests.workers.activity_kit import retry
+from wfq.core.failures import make_failure
+from wfq.storage.activities import Completed, Note, Retry
+from wfq_workers import outcomes
+from wfq_workers.attempt import Attempt, Stream
+
+STREAM = Stream(0, "gpu", "wfq:{default:0}:activities:gpu")
+
+
+def attempt(
+    *,
+    number: int = 1,
+    options: dict[str, Any] | None = None,
+    extra: dict[str, Any] | None = None,
+    deliveries: int = 1,
+) -> Attempt:
+    action = ["A", 4, "charge", {"n": 1}, options]
+    message = ["nonce", number, 1000, "home", "i.0", action, extra]
+    return Attempt((STREAM, b"5-0", "order", orjson.dumps(message), deliveries), 0.0)
+
+
+def failing(one: Attempt, *, now_ms: int = 1000, names: tuple[str, ...] = ()) -> Completed | Retry:
+    failure = make_failure("ValueError", "no")
+    return outcomes.failed(one, failure, names, now_ms=now_ms, rand=lambda: 0.5)
+
+
+def message_of(outcome: Any) -> Any:
+    return orjson.loads(outcome.message)
+
+
+def test_success_tells_attempts_only_beyond_the_first() -> None:
+    first = outcomes.succeeded(attempt(), 42)
+    third = outcomes.succeeded(attempt(number=3), 42)
+
+    assert orjson.loads(first.event) == ["C", 4, "nonce", 42]
+    assert orjson.loads(third.event) == ["C", 4, "nonce", 42, 3]
+    assert first.orchestrator_queue == "home"
+
+
+def test_a_retry_carries_the_next_number_and_the_heartbeat() -> None:
+    one = attempt(options={"r": retry(3, first_ms=50).to_opts()}, extra={"deliveries": 2})
+    one.details = b'{"row":1}'
+
+    outcome = failing(one)
+
+    assert isinstance(outcome, Retry)
+    assert (outcome.delay_ms, outcome.run, outcome.task_id) == (50, "i.0", 4)
+    message = message_of(outcome)
+    assert message[1] == 2
+    assert message[5] == ["A", 4, "charge", {"n": 1}, one.options]
+    # Deliveries are those of one attempt.
+    assert message[6] == {"hb": {"row": 1}}
+
+
+def test_the_retry_timeout_counts_from_the_scheduling() -> None:
+    from datetime import timedelta
+
+    policy = retry(9, first_ms=100, retry_timeout=timedelta(seconds=1)).to_opts()
+
+    assert isinstance(failing(attempt(options={"r": policy}), now_ms=1899), Retry)
+    assert isinstance(failing(attempt(options={"r": policy}), now_ms=1901), Completed)
+
+
+def test_a_class_without_retries_is_named_by_any_of_its_bases() -> None:
+    options = {"r": retry(9, non_retryable=["LookupError"]).to_opts()}
+
+    assert isinstance(failing(attempt(options=options), names=("KeyError",)), Retry)
+    final = failing(attempt(options=options), names=("KeyError", "LookupError"))
+
+    assert isinstance(final, Completed)
+    assert orjson.loads(final.event)[:3] == ["X", 4, "nonce"]
+
+
+def test_an_unknown_activity_is_put_off_longer_and_longer() -> None:
+    delays = []
+    extra: dict[str, Any] | None = None
+    now_ms = 1000
+
+    for _ in range(12):
+        one = attempt(extra=extra)
+        (later,) = outcomes.unknown(one, now_ms=now_ms, grace_ms=60_000_000)
+        assert isinstance(later, Retry)
+        message = message_of(later)
+        # No attempt is counted.
+        assert message[1] == 1
+        extra = message[6]
+        delays.append(later.delay_ms)
+        now_ms += later.delay_ms
+
+    assert delays == [250, 250, 500, 1000, 2000, 4000, 8000, 10000, 10000, 10000, 10000, 10000]
+    assert extra == {"unknown": 1000}
+
+
+def test_an_unknown_activity_is_told_of_once_after_the_grace() -> None:
+    before = outcomes.unknown(attempt(extra={"unknown": 1000}), now_ms=30_999, grace_ms=30_000)
+    after = outcomes.unknown(attempt(extra={"unknown": 1000}), now_ms=31_000, grace_ms=30_000)
+    told = outcomes.unknown(attempt(extra=message_of(after[-1])[6]), now_ms=99_000, grace_ms=30_000)
+
+    assert [type(outcome) for outcome in before] == [Retry]
+    assert [type(outcome) for outcome in after] == [Note, Retry]
+    assert [type(outcome) for outcome in told] == [Retry]
+    assert isinstance(after[0], Note)
+    assert orjson.loads(after[0].event) == [
+        "U",
+        4,
+        "nonce",
+        "no worker of queue 'gpu' knows activity 'charge'; start one that registers it",
+    ]
+
+
+def test_a_hand_back_counts_a_delivery_only_if_it_was_started() -> None:
+    fresh = attempt()
+    again = attempt(deliveries=2, extra={"deliveries": 1})
+
+    assert message_of(outcomes.hand_back(fresh, started=False))[6] is None
+    assert message_of(outcomes.hand_back(fresh, started=True))[6] == {"deliveries": 1}
+    assert message_of(outcomes.hand_back(again, started=False))[6] == {"deliveries": 2}
+    assert message_of(outcomes.hand_back(again, started=True))[6] == {"deliveries": 3}
+
+
+def test_a_lost_worker_is_final_and_says_how_often() -> None:
+    dead = outcomes.worker_lost(attempt(deliveries=6))
+
+    failure = orjson.loads(dead.event)[3]
+
+    assert failure["type"] == "WorkerLost"
+    assert failure["non_retryable"] is True
+    assert "5 times" in failure["message"]
+    assert (dead.task_id, dead.nonce) == (4, "nonce")
