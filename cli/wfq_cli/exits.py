@@ -146,7 +146,8 @@ def _usage(error: click.UsageError) -> str:
     message = one_line(error.format_message()).rstrip(".")
     message = message[:1].lower() + message[1:]
     path = error.ctx.command_path if error.ctx else "wfq"
-    if "--help'" in message or "did you mean" in message.lower():
+    # Our own messages say what to do next, behind a semicolon.
+    if ";" in message or "did you mean" in message.lower():
         return message
     return f"{message}; see '{path} --help'"
 

@@ -34,6 +34,11 @@ class Session:
         self._stack = ExitStack()
 
     @cached_property
+    def settings_here(self) -> Settings:
+        """The settings with the URL that was found, for parts that open it themselves."""
+        return override(self.settings, {"redis_url": SecretStr(self.url)})
+
+    @cached_property
     def client(self) -> WorkflowClient:
         """A client of the chosen namespace and application."""
         made = WorkflowClient(settings=override(self.settings, {"redis_url": SecretStr(self.url)}))
