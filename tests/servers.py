@@ -98,7 +98,11 @@ class LocalServer:
         self._options = list(options)
         self._keeper: subprocess.Popen[str] | None = None
         self.pid = 0
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.close()
+            raise
 
     def start(self) -> None:
         """Start the server and wait until it answers."""
