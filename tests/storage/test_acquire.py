@@ -104,6 +104,33 @@ def test_the_present_token_or_owner_takes_its_own_lease_anew(store: Store) -> No
     assert groups == [b"t3"]
 
 
+def test_an_owner_learns_whether_what_it_knows_still_holds(store: Store) -> None:
+    """Else an owner that paused past its lease goes on with instances another has moved."""
+    store.start("a")
+
+    def own(token: str, present: str, position: bytes, owner: str = "w1") -> bool:
+        reply = store.run(
+            partitions.acquire(
+                store.ns, 0, QUEUE, token=token, owner=owner, lease_ms=1,
+                present_token=present, position=position,
+            )
+        )  # fmt: skip
+        assert isinstance(reply, Taken)
+        return reply.continued
+
+    fresh = own("t1", "", b"")
+    ((entry, _),) = store.read_events("t1")
+    store.commit(part("a", 1), token="t1", last=entry)
+    kept = own("t2", "t1", entry)
+    behind = own("t3", "t2", entry)
+    poll(lambda: store.now() > int(store.lease()["expires"]))
+    other = own("t4", "", b"", "w2")
+    poll(lambda: store.now() > int(store.lease()["expires"]))
+    back = own("t5", "t3", b"0")
+
+    assert (fresh, kept, behind, other, back) == (False, True, False, False, False)
+
+
 def test_what_is_in_the_stream_is_read_again_by_every_owner(store: Store) -> None:
     store.start("a")
     store.start("b")

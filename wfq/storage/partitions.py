@@ -21,13 +21,18 @@ DispatchMessage = tuple[str, bytes, str]
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A lease was taken; `cursors` are unfinished dispatches: instance id -> cursor."""
+    """A lease was taken; `cursors` are unfinished dispatches: instance id -> cursor.
+
+    `continued`: nobody else has held the partition since the present token's last commit, so
+    what its holder knows of the instances still holds.
+    """
 
     now_ms: int
     takeovers: int
     suspect: str
     last_entry: bytes
     cursors: dict[str, str]
+    continued: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +52,28 @@ def acquire(
     owner: str,
     lease_ms: int,
     present_token: str = "",
+    position: bytes = b"",
 ) -> Call[Taken | Held]:
-    """Lease a partition of a queue, if nobody holds it (or the present token is ours)."""
+    """Lease a partition of a queue, if nobody holds it (or the present token is ours).
+
+    `position` is the last entry committed under the present token.
+    """
     keys = [
         namespace.lease(partition, queue),
         namespace.events(partition, queue),
         namespace.cursors(partition),
     ]
-    return Call(scripts.ACQUIRE, keys, [token, owner, lease_ms, present_token], _parse_acquire)
+    args: list[Argument] = [token, owner, lease_ms, present_token, position]
+    return Call(scripts.ACQUIRE, keys, args, _parse_acquire)
 
 
 def _parse_acquire(reply: list[Any]) -> Taken | Held:
     if reply[0] == b"held":
         return Held(int(reply[1]), reply[2].decode())
-    _, now, takeovers, suspect, last, flat = reply
+    _, now, takeovers, suspect, last, flat, continued = reply
     texts = [part.decode() for part in flat]
     cursors = dict(zip(texts[::2], texts[1::2], strict=True))
-    return Taken(int(now), int(takeovers), suspect.decode(), last, cursors)
+    return Taken(int(now), int(takeovers), suspect.decode(), last, cursors, bool(continued))
 
 
 @dataclass(frozen=True, slots=True)

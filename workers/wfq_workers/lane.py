@@ -21,7 +21,7 @@ from wfq.core.ports import TurnAborted
 from wfq.errors import StaleLease, StorageError
 from wfq.storage import instances, partitions
 from wfq.storage.link import ServerReply, Wire
-from wfq.storage.partitions import Committed, Held, Taken
+from wfq.storage.partitions import Committed, Held
 from wfq.storage.scripts import Argument, Call
 from wfq_workers.backoff import Backoff
 from wfq_workers.commits import Messages
@@ -61,6 +61,8 @@ class Lane:
         self.stopping = False
         self.token = ""
         self.owned: dict[int, OwnedPartition] = {}
+        #: While a fresh token is taken: the partitions that were held under the last one.
+        self._staying: dict[int, OwnedPartition] = {}
         self.wire: Wire | None = None
         #: The wire whose socket the driving thread's selector watches.
         self.watched: Wire | None = None
@@ -117,11 +119,11 @@ class Lane:
         engine, previous = self._engine, self.token
         self._lost = False
         leaving = [p for p in self.owned.values() if p.number not in self.wanted]
-        staying = {n: p for n, p in self.owned.items() if n in self.wanted}
+        self._staying = {n: p for n, p in self.owned.items() if n in self.wanted}
         self.owned = {}
-        wire = self.wire = engine.open_wire(BLOCK_MS / 1000 + SILENCE_S)
         for partition in leaving:
             partition.forget()
+        wire = self.wire = engine.open_wire(BLOCK_MS / 1000 + SILENCE_S)
         yield from self._calls(
             [partitions.release(engine.namespace, p.number, engine.queue, token=previous)
              for p in leaving]
@@ -136,17 +138,20 @@ class Lane:
                 partitions.acquire(
                     engine.namespace, number, engine.queue, token=token,
                     owner=engine.worker_id, lease_ms=engine.lease_ms, present_token=previous,
+                    position=self._staying[number].position if number in self._staying else b"",
                 )
                 for number in wanted
             ]
         )  # fmt: skip
         self.token = token
         for number, reply in zip(wanted, replies, strict=True):
+            partition = self._staying.pop(number, OwnedPartition(engine, number))
+            if isinstance(reply, Held) or not reply.continued:
+                # Another owner may have gone on with its instances since.
+                partition.forget()
             if isinstance(reply, Held):
                 continue
-            assert isinstance(reply, Taken)
             engine.clock.set(reply.now_ms)
-            partition = staying.get(number) or OwnedPartition(engine, number)
             partition.taken(token, reply)
             self.owned[number] = partition
         # What another has just taken is no longer wanted until the ownership thread says so again.
@@ -396,8 +401,9 @@ class Lane:
     def _abandon(self) -> None:
         """Forget everything in memory: Redis alone knows what became of the batch."""
         self._engine.watch.end()
-        for partition in self.owned.values():
+        for partition in (*self.owned.values(), *self._staying.values()):
             partition.forget()
+        self._staying = {}
         self._close_wire()
 
     def _close_wire(self) -> None:

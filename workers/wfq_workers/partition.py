@@ -8,7 +8,7 @@ from typing import Any
 
 from orjson import loads
 
-from wfq.core.events import STARTED, T_EXTRA, T_NONCE, Event, Record
+from wfq.core.events import B_GEN, STARTED, T_EXTRA, T_NONCE, Event, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import CONTINUED, FINAL, Turn
@@ -194,7 +194,8 @@ class Batch:
                 works[instance_id].append(event)
             else:
                 works[instance_id] = [event]
-                if is_new and event[0] == STARTED and len(event) == 3:
+                # A later generation may have consumed events before its start.
+                if is_new and event[0] == STARTED and len(event) == 3 and not event[2][B_GEN]:
                     self._news.add(instance_id)
 
     def _place(self, instance_id: str, index: int) -> tuple[bytes, int]:

@@ -12,13 +12,17 @@
 -- ARGV[2]  owner, a worker id
 -- ARGV[3]  lease in ms
 -- ARGV[4]  the caller's present token ("" for none)
+-- ARGV[5]  id of the last entry the caller has committed under it, or ""
 -- A lease held under the present token, under the new one (the call was sent twice) or by the
 -- same owner is taken over at once.
 -- Reply: {"held", ms until it expires, owner} | {"taken", now ms, takeovers without a commit,
--- suspect instance id or "", last entry id in the stream, cursor pairs}.
+-- suspect instance id or "", last entry id in the stream, cursor pairs, 1 when nobody else has
+-- held the partition since and nothing was lost, so that what the caller knows of its
+-- instances still holds, else 0}.
 
 local lease, stream, cursors = KEYS[1], KEYS[2], KEYS[3]
 local token, owner, lease_ms, mine = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
+local position = ARGV[5]
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
@@ -40,4 +44,5 @@ redis.call('XGROUP', 'CREATE', stream, token, '0', 'MKSTREAM')
 redis.call('HSET', lease, 'token', token, 'owner', owner, 'pos', '0',
   'expires', string.format('%.0f', now + lease_ms), 'takeovers', takeovers)
 return {'taken', string.format('%.0f', now), takeovers, held[6] or '',
-  last and last[1] or '0-0', redis.call('HGETALL', cursors)}
+  last and last[1] or '0-0', redis.call('HGETALL', cursors),
+  (old and old == mine and held[4] == position) and 1 or 0}
