@@ -1,0 +1,57 @@
+"""Counters of the HTTP API in the text format that Prometheus reads."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+#: Upper bounds of the duration buckets, in seconds.
+BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Metrics:
+    """Requests by operation and status, their durations, and how many are under way.
+
+    Used by one event loop. Labels are operation names and numbers, never what a caller chose.
+    """
+
+    def __init__(self) -> None:
+        self.in_flight = 0
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._seconds: Counter[str] = Counter()
+        self._buckets: Counter[tuple[str, float]] = Counter()
+
+    def observe(self, operation: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
+        self._requests[operation, status] += 1
+        self._seconds[operation] += seconds  # type: ignore[assignment]  # Counter takes floats
+        for bound in BUCKETS_S:
+            if seconds <= bound:
+                self._buckets[operation, bound] += 1
+                break
+
+    def render(self) -> str:
+        """Return all counters as text."""
+        lines = ["# TYPE wfq_http_requests_total counter"]
+        totals: Counter[str] = Counter()
+        for (operation, status), count in sorted(self._requests.items()):
+            totals[operation] += count
+            labels = f'operation="{operation}",status="{status}"'
+            lines.append(f"wfq_http_requests_total{{{labels}}} {count}")
+        lines.append("# TYPE wfq_http_request_seconds histogram")
+        for operation, total in sorted(totals.items()):
+            lines += self._histogram(operation, total)
+        lines.append("# TYPE wfq_http_requests_in_flight gauge")
+        lines.append(f"wfq_http_requests_in_flight {self.in_flight}")
+        return "\n".join(lines) + "\n"
+
+    def _histogram(self, operation: str, total: int) -> list[str]:
+        name, lines, below = "wfq_http_request_seconds", [], 0
+        for bound in BUCKETS_S:
+            below += self._buckets[operation, bound]
+            lines.append(f'{name}_bucket{{operation="{operation}",le="{bound}"}} {below}')
+        lines.append(f'{name}_bucket{{operation="{operation}",le="+Inf"}} {total}')
+        lines.append(f'{name}_sum{{operation="{operation}"}} {self._seconds[operation]:.6f}')
+        lines.append(f'{name}_count{{operation="{operation}"}} {total}')
+        return lines
