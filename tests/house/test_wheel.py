@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import wfq
 from tests.house.sources import PACKAGES
 from tests.servers import ROOT, clean_env
 
@@ -49,6 +50,12 @@ def test_it_holds_every_file_of_the_packages(wheel: zipfile.Path) -> None:
     assert held == expected
     assert any(name.endswith(".lua") for name in held)
     assert {f"{package}/py.typed" for package in PACKAGES} <= held
+
+
+def test_the_package_knows_its_version(wheel: zipfile.Path) -> None:
+    (info,) = (entry for entry in wheel.iterdir() if entry.name.endswith(".dist-info"))
+
+    assert info.name == f"wfq-{wfq.__version__}.dist-info"
 
 
 def test_it_installs_the_command(wheel: zipfile.Path) -> None:
