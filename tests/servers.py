@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parent.parent
 _KEEPER = '"$0" "$@" >server.log 2>&1 & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
 
 
-def poll(ask: Callable[[], T], deadline_s: float = 10.0, *, every_s: float = 0.01) -> T:
+def poll(ask: Callable[[], T | None], deadline_s: float = 10.0, *, every_s: float = 0.01) -> T:
     """Return the first truthy answer of `ask`.
 
     Raises: AssertionError after `deadline_s`, with the last answer or error.
