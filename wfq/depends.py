@@ -94,7 +94,11 @@ def dependencies_of(function: Callable[..., Any]) -> dict[str, Dependency]:
     Both ``db: Db = Depends(open_db)`` and ``db: Annotated[Db, Depends(open_db)]`` count.
     """
     found: dict[str, Dependency] = {}
-    for name, parameter in inspect.signature(function).parameters.items():
+    try:
+        parameters = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return found  # a built-in without a signature asks for nothing
+    for name, parameter in parameters.items():
         if isinstance(parameter.default, Dependency):
             found[name] = parameter.default
     found.update(_annotated(function))

@@ -15,12 +15,11 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
-from queue import Empty, SimpleQueue
-from types import FrameType
 from typing import Protocol
+
+from wfq_workers.signals import Inbox, signals_into_inbox
 
 log = logging.getLogger("wfq.worker")
 
@@ -47,10 +46,6 @@ class Loop(Protocol):
 
     def stop(self, grace_s: float) -> None:
         """Take no more work, finish within `grace_s`, give up the rest, and return."""
-
-
-#: What wakes the main thread: a signal, or None when all loops have stopped.
-_Arrivals = SimpleQueue[signal.Signals | None]
 
 
 def worker_id_of(pid: int, token: str) -> str:
@@ -89,17 +84,16 @@ def run_worker(
 
     To be called in the main thread. `on_ready` is called, in another, once all loops work.
     """
-    arrivals: _Arrivals = SimpleQueue()
-    with _signals_into(arrivals):
-        _follow_supervisor(arrivals)
+    with signals_into_inbox(signal.SIGTERM, signal.SIGINT) as inbox:
+        _follow_supervisor(inbox)
         for loop in loops:
             loop.start()
+        tune_interpreter()
         if on_ready is not None:
-            _in_background(lambda: _report_ready(loops, on_ready), "wfq-ready")
-        number = arrivals.get()
-        assert number is not None
-        log.info("%s: finishing what runs, for at most %g s", number.name, grace_s)
-        return _drain(loops, arrivals, grace_s)
+            _in_background(partial(_report_ready, loops, on_ready), "wfq-ready")
+        number = inbox.wait()
+        log.info("%s: finishing what runs, for at most %g s", _name(number), grace_s)
+        return _drain(loops, inbox, grace_s)
 
 
 def _report_ready(loops: Sequence[Loop], on_ready: Callable[[], None]) -> None:
@@ -109,46 +103,33 @@ def _report_ready(loops: Sequence[Loop], on_ready: Callable[[], None]) -> None:
     on_ready()
 
 
-def _drain(loops: Sequence[Loop], arrivals: _Arrivals, grace_s: float) -> int:
+def _drain(loops: Sequence[Loop], inbox: Inbox, grace_s: float) -> int:
     """Stop all loops at the same time, so that they share one grace period."""
     threads = [_in_background(partial(loop.stop, grace_s), "wfq-stop") for loop in loops]
 
     def tell() -> None:
         for thread in threads:
             thread.join()
-        arrivals.put(None)
+        inbox.tell()
 
     _in_background(tell, "wfq-stopped")
-    try:
-        number = arrivals.get(timeout=grace_s + MARGIN_S)
-    except Empty:
+    number = inbox.wait(grace_s + MARGIN_S)
+    if number is None:
         log.error("the worker did not stop in time; leaving what it holds to its leases")
         return STUCK_STATUS
-    if number is not None:
-        log.warning("%s again: ending at once", number.name)
+    if number:
+        log.warning("%s again: ending at once", _name(number))
         # Nothing of ours, and no finalizer of user code, may delay this.
         os._exit(128 + number)
     log.info("stopped")
     return 0
 
 
-@contextmanager
-def _signals_into(arrivals: _Arrivals) -> Iterator[None]:
-    """Put SIGTERM and SIGINT into the queue; puts back what was there before."""
-
-    def arrive(number: int, _: FrameType | None) -> None:
-        # A SimpleQueue may be put to from a signal handler; an Event or a Lock may not.
-        arrivals.put(signal.Signals(number))
-
-    before = {number: signal.signal(number, arrive) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _name(number: int | None) -> str:
+    return signal.Signals(number).name if number else "the end"
 
 
-def _follow_supervisor(arrivals: _Arrivals) -> None:
+def _follow_supervisor(inbox: Inbox) -> None:
     """Drain when the supervisor is gone, however it ended: nobody else would end us."""
     number = os.environ.pop(TETHER_VARIABLE, "")
     if not number.isdigit():
@@ -160,7 +141,7 @@ def _follow_supervisor(arrivals: _Arrivals) -> None:
         while os.read(tether, 1):
             pass
         log.warning("the supervisor is gone")
-        arrivals.put(signal.SIGTERM)
+        inbox.tell(signal.SIGTERM)
 
     _in_background(follow, "wfq-tether")
 

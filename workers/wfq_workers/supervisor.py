@@ -10,11 +10,9 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from queue import Empty, SimpleQueue
-from types import FrameType
 
 from wfq_workers.process import MARGIN_S, TETHER_VARIABLE, TOKEN_VARIABLE, worker_id_of
+from wfq_workers.signals import Inbox, signals_into_inbox
 
 log = logging.getLogger("wfq.supervisor")
 
@@ -85,7 +83,6 @@ class Supervisor:
         self._release = release
         self._env = dict(os.environ if env is None else env)
         self._children = [WorkerChild(number) for number in range(processes)]
-        self._arrivals: SimpleQueue[signal.Signals] = SimpleQueue()
         self._releases: list[threading.Thread] = []
 
     def run(self) -> int:
@@ -95,35 +92,31 @@ class Supervisor:
         """
         theirs, ours = os.pipe()
         try:
-            with self._watch_signals():
-                status = self._supervise(theirs)
-                return self._stop(status)
+            with signals_into_inbox(signal.SIGTERM, signal.SIGINT, signal.SIGCHLD) as inbox:
+                status = self._supervise(inbox, theirs)
+                return self._stop(inbox, status)
         finally:
             os.close(ours)
             os.close(theirs)
 
-    def _supervise(self, tether: int) -> int:
+    def _supervise(self, inbox: Inbox, tether: int) -> int:
         while True:
             for child in self._children:
                 if child.process is None and time.monotonic() >= child.start_at:
                     child.start(self._command, self._env, tether)
                     log.info("worker %s started", child.worker_id)
-            number = self._wait()
+            number = inbox.wait(self._until_next_start())
             if number in (signal.SIGTERM, signal.SIGINT):
-                log.info("%s: stopping %d workers", number.name, len(self._children))
+                name = signal.Signals(number).name
+                log.info("%s: stopping %d workers", name, len(self._children))
                 return 0
             for child in self._ended():
                 if self._give_up_on(child):
                     return USAGE_STATUS
 
-    def _wait(self) -> signal.Signals | None:
-        """Sleep until a signal, the end of a child, or the time to start one again."""
+    def _until_next_start(self) -> float | None:
         due = [c.start_at for c in self._children if c.process is None]
-        timeout = max(0.0, min(due) - time.monotonic()) if due else None
-        try:
-            return self._arrivals.get(timeout=timeout)
-        except Empty:
-            return None
+        return max(0.0, min(due) - time.monotonic()) if due else None
 
     def _ended(self) -> Iterator[WorkerChild]:
         for child in self._children:
@@ -163,7 +156,7 @@ class Supervisor:
         self._releases.append(threading.Thread(target=work, name="wfq-release", daemon=True))
         self._releases[-1].start()
 
-    def _stop(self, status: int) -> int:
+    def _stop(self, inbox: Inbox, status: int) -> int:
         """Pass the signal on and wait; what does not end in time is killed."""
         end = time.monotonic() + self._grace_s + MARGIN_S
         self._signal_all(signal.SIGTERM)
@@ -178,14 +171,12 @@ class Supervisor:
                 child.process = None
             if all(child.process is None for child in self._children):
                 break
-            try:
-                number = self._arrivals.get(timeout=max(0.0, end - time.monotonic()))
-            except Empty:
+            number = inbox.wait(max(0.0, end - time.monotonic()))
+            if number is None:
                 log.error("workers did not stop in time; killing them")
                 self._signal_all(signal.SIGKILL)
                 end = time.monotonic() + MARGIN_S
-                continue
-            if number != signal.SIGCHLD:
+            elif number != signal.SIGCHLD:
                 self._signal_all(signal.SIGTERM)
         for thread in self._releases:
             thread.join(5.0)
@@ -195,19 +186,6 @@ class Supervisor:
         for child in self._children:
             if child.process is not None:
                 child.process.send_signal(number)
-
-    @contextmanager
-    def _watch_signals(self) -> Iterator[None]:
-        def arrive(number: int, _: FrameType | None) -> None:
-            self._arrivals.put(signal.Signals(number))
-
-        watched = (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD)
-        before = {number: signal.signal(number, arrive) for number in watched}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
 
 def _ending(status: int) -> str:
