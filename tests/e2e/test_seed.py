@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import pytest
@@ -32,6 +33,11 @@ def block(containing: str) -> str:
     return source.replace(
         "from dapr.clients import DaprClient", "from wfq.compat import DaprClient"
     )
+
+
+def code(containing: str) -> CodeType:
+    """A block compiled as a program of its own, without this module's `__future__`."""
+    return compile(block(containing), "workflow-patterns.md", "exec", dont_inherit=True)
 
 
 def test_task_chaining_gives_43_86_84(fleet_for: FleetFor) -> None:
@@ -125,9 +131,9 @@ def test_a_large_order_waits_for_the_documents_client_to_approve(
     # The document's client code runs where `Approval` and `instance_id` are known.
     monkeypatch.setenv("WFQ_REDIS_URL", fleet.url)
     program: dict[str, Any] = {"__name__": "client"}
-    exec(block("purchase_order_workflow"), program)
+    exec(code("purchase_order_workflow"), program)
     program["instance_id"] = instance_id
-    exec(block("d.raise_workflow_event"), program)
+    exec(code("d.raise_workflow_event"), program)
 
     assert fleet.output(instance_id) == "Approved by 'Jane Doe'"
     assert asdict(program["Approval"]("x")) == {"approver": "x"}
