@@ -168,8 +168,9 @@ def test(arguments: "list[str]") -> int:
     """Run pytest, on several processes unless the arguments choose tests or processes."""
     alone = ("-n", "--pdb", "--co", "--lf")
     chosen = any(word.startswith(alone) or not word.startswith("-") for word in arguments)
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     # Tests wait more than they compute: a process more than there are cores.
-    count = min(8, (os.cpu_count() or 1) + 1)
+    count = min(8, cores + 1)
     spread = [] if chosen else ["-n", str(count), "--dist", "worksteal"]
     become(["-m", "pytest", *spread, *arguments])
 
