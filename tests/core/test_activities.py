@@ -116,7 +116,7 @@ def test_a_task_that_nobody_awaits_is_scheduled_all_the_same() -> None:
     turn = world.start()
 
     assert world.actions() == [["A", 0, "send_alert", "fire", None], ["K", "done"]]
-    assert turn.drop_tasks == []
+    assert not turn.drop_tasks
 
 
 def test_an_activity_that_is_open_at_the_end_is_reported_for_dropping() -> None:

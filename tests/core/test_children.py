@@ -260,7 +260,7 @@ def test_a_retry_in_flight_survives_suspend_and_is_cancelled_by_terminate() -> N
     turn = world.turn(["L", INC, "c3", "terminate", {"recursive": True}])
 
     assert turn.cancel_timers == [(3, "n5")]
-    assert turn.children_to_terminate == []
+    assert not turn.children_to_terminate
 
 
 def test_a_thousand_children() -> None:

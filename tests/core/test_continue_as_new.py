@@ -84,7 +84,7 @@ def test_what_was_scheduled_beside_it_still_runs() -> None:
     turn = World(workflow, "start").start()
 
     assert [action[0] for action in turn.actions] == ["A", "N"]
-    assert turn.drop_tasks == []
+    assert not turn.drop_tasks
 
 
 def collect(ctx: WorkflowContext, state: dict[str, Any]) -> Flow:

@@ -125,7 +125,7 @@ def test_a_wait_times_out() -> None:
     turn = world.turn(world.fired(0))
 
     assert world.output == ["no event 'go' came in time", True, "TimeoutError"]
-    assert turn.cancel_timers == []
+    assert not turn.cancel_timers
 
 
 def test_an_uncaught_timeout_fails_the_workflow_as_timeout_error() -> None:
@@ -162,7 +162,7 @@ def test_an_event_in_the_very_turn_of_the_wait_needs_no_timer() -> None:
     turn = world.turn(world.started(), raised("go", 1))
 
     assert world.actions() == [["E", 0, "go", None], ["A", 1, "a", 1, None]]
-    assert turn.cancel_timers == []
+    assert not turn.cancel_timers
 
 
 def test_of_event_and_timeout_in_one_turn_the_earlier_counts() -> None:
@@ -203,7 +203,7 @@ def test_a_wait_without_time_takes_what_is_there_or_times_out_at_once(seconds: i
 
     assert world.output == [1, "nothing"]
     assert world.actions()[:2] == [["E", 1, "go", None], ["E", 2, "go", 0]]
-    assert turn.cancel_timers == []
+    assert not turn.cancel_timers
 
 
 def test_a_timed_out_waiter_takes_no_later_event() -> None:

@@ -177,7 +177,7 @@ def test_terminate_lists_the_open_children_if_it_is_recursive() -> None:
     narrow = alone.turn(command("terminate", recursive=False))
 
     assert wide.children_to_terminate == [(child_id, "n1.3")]
-    assert narrow.children_to_terminate == []
+    assert not narrow.children_to_terminate
     assert wide.cancel_timers == [(1, "n1"), (2, "n1")]
 
 

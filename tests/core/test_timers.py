@@ -56,7 +56,7 @@ def test_a_timer_wakes_the_workflow_with_nothing() -> None:
     turn = world.turn(world.fired(0), after_ms=1_250)
 
     assert world.output == [None, 1.25]
-    assert turn.cancel_timers == []
+    assert not turn.cancel_timers
 
 
 def test_a_timer_fires_once() -> None:

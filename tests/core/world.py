@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 
+from wfq.core.decisions import UNSET
 from wfq.core.failures import make_failure
 from wfq.core.instance import Instance
 from wfq.core.ports import NO_INPUT
@@ -181,8 +182,26 @@ def state_of(instance: Instance) -> Any:
 
 
 def _outcome(turn: Turn) -> Any:
-    slots = {name: getattr(turn, name) for name in Turn.__slots__}
-    slots["custom"] = repr(slots["custom"])[:20] if slots["custom"] is not None else None
-    for name in ("ran", "ran_to_end"):
-        slots.pop(name)
-    return as_stored(slots)
+    found = {name: getattr(turn, name) for name in _OUTCOME}
+    found["custom"] = None if turn.custom is UNSET else [turn.custom]
+    return as_stored(found)
+
+
+_OUTCOME = (
+    "index",
+    "now_ms",
+    "nonce",
+    "events",
+    "actions",
+    "extra",
+    "status_before",
+    "status",
+    "stalled",
+    "cancel_timers",
+    "drop_tasks",
+    "delivered",
+    "birth",
+    "children_to_terminate",
+    "parent_event",
+    "version",
+)

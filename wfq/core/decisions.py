@@ -52,6 +52,7 @@ class Decisions:
         "_activity_ref",
         "_custom_at",
         "_encode",
+        "_most_actions",
         "_patches",
         "_plain",
         "_short",
@@ -108,6 +109,7 @@ class Decisions:
         self._activity_ref = host.activity_ref
         self._encode = host.encode
         self._plain = host.plain
+        self._most_actions = host.limits.actions_per_turn
         # The current turn.
         self.now_ms: int = birth[B_CREATED]
         self.nonce = ""
@@ -131,7 +133,7 @@ class Decisions:
         self.custom = UNSET
         self.recorded = recorded
         self._custom_at = None
-        self.limit = self.host.limits.actions_per_turn
+        self.limit = self._most_actions
 
     def close(self) -> None:
         """Refuse every further decision: between turns, and after the end."""

@@ -26,7 +26,7 @@ _UNCLOSABLE: list[Any] = []
 class Flow:
     """The running code of one generation.
 
-    `awaiting` is the task it waits for. After `begin` or `resume` returned True the code has
+    `awaiting` is the task it waits for. After `begin` or `run` returned True the code has
     ended: `error` is what it raised, or None and `value` is what it returned.
     """
 
@@ -60,14 +60,12 @@ class Flow:
         self._code = code
         self._send = code.send
         self._throw = code.throw
-        return self._run(None, None)
+        return self.run(None)
 
-    def resume(self) -> bool:
-        """Go on, the awaited task having ended; return whether the code has ended."""
-        return self._run(self.awaiting, None)
-
-    def _run(self, task: Task[Any] | None, error: BaseException | None) -> bool:
+    def run(self, task: Task[Any] | None) -> bool:
+        """Go on with the outcome of `task`, which has ended; return whether the code has ended."""
         owner = self._owner
+        error: BaseException | None = None
         while True:
             value = None
             # A coroutine fetches the outcome itself, in Task.__await__.

@@ -73,12 +73,6 @@ class Task(Generic[T_co]):
     def _exception(self) -> Exception | None:
         raise NotImplementedError
 
-    def _finish(self) -> None:
-        """Mark as done and tell the composites that wait for it."""
-        self._done = True
-        if self._parents is not None:
-            _tell_parents(self)
-
     def _add_parent(self, parent: CompositeTask[Any]) -> None:
         parents = self._parents
         if parents is None:
@@ -139,11 +133,15 @@ class SingleTask(Task[T_co]):
 
     def _complete(self, payload: Payload) -> None:
         self._payload = payload
-        self._finish()
+        self._done = True
+        if self._parents is not None:
+            _tell_parents(self)
 
     def _fail(self, failure: Failure | Exception) -> None:
         self._failure = failure
-        self._finish()
+        self._done = True
+        if self._parents is not None:
+            _tell_parents(self)
 
 
 class CompositeTask(Task[T_co]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from wfq.core.decisions import UNSET
@@ -41,46 +42,28 @@ class Turn:
     version: the version that the instance was pinned to in this turn, or None.
     """
 
-    __slots__ = (
-        "actions",
-        "birth",
-        "cancel_timers",
-        "children_to_terminate",
-        "custom",
-        "delivered",
-        "drop_tasks",
-        "events",
-        "extra",
-        "index",
-        "nonce",
-        "now_ms",
-        "parent_event",
-        "ran",
-        "ran_to_end",
-        "stalled",
-        "status",
-        "status_before",
-        "version",
-    )
+    # Defaults of the class instead of slots: most turns set only a few of these, and one is
+    # made for every turn.
+    actions: list[Action]
+    extra: dict[str, Any] | None = None
+    ran = False
+    ran_to_end = False
+    stalled: str | None = None
+    cancel_timers: Sequence[tuple[int, str]] = ()
+    drop_tasks: Sequence[tuple[int, str, Action]] = ()
+    custom: Payload = UNSET
+    delivered = 0
+    birth: Record | None = None
+    children_to_terminate: Sequence[tuple[str, str]] = ()
+    parent_event: Event | None = None
+    version: str | None = None
 
     def __init__(self, index: int, now_ms: int, nonce: str, status: str) -> None:
         self.index = index
         self.now_ms = now_ms
         self.nonce = nonce
-        self.events: list[Event] = []
-        self.actions: list[Action] = []
-        self.extra: dict[str, Any] | None = None
-        self.ran = self.ran_to_end = False
         self.status_before = self.status = status
-        self.stalled: str | None = None
-        self.cancel_timers: list[tuple[int, str]] = []
-        self.drop_tasks: list[tuple[int, str, Action]] = []
-        self.custom: Payload = UNSET
-        self.delivered = 0
-        self.birth: Record | None = None
-        self.children_to_terminate: list[tuple[str, str]] = []
-        self.parent_event: Event | None = None
-        self.version: str | None = None
+        self.events: list[Event] = []
 
     @property
     def empty(self) -> bool:
