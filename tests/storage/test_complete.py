@@ -18,12 +18,13 @@ from wfq.storage.activities import (
     Note,
     Retry,
 )
+from wfq.storage.timers import schedule_to_start_member
 
 EVENT = b'["C",0,"n1",[]]'
 
 
-def completed(item: ActivityMessage, event: bytes = EVENT, heartbeat: str = "") -> Completed:
-    return Completed(item.entry_id, QUEUE, item.instance_id, event, heartbeat)
+def completed(item: ActivityMessage, event: bytes = EVENT, task: str = "") -> Completed:
+    return Completed(item.entry_id, QUEUE, item.instance_id, event, task)
 
 
 def retry(item: ActivityMessage, delay_ms: int = 10**9, run: str = "inc1.0") -> Retry:
@@ -276,9 +277,23 @@ def test_a_heartbeat_goes_with_the_outcome(busy: Store) -> None:
     for task in ("0", "1"):
         busy.command("HSET", busy.ns.tasks(0), f"hb a {task} n1", "1")
 
-    busy.complete(completed(one, heartbeat="0 n1"), completed(two))
+    busy.complete(completed(one, task="0 n1"), completed(two))
 
     assert list(busy.tasks()) == ["hb a 1 n1"]
+
+
+def test_a_start_deadline_goes_with_the_outcome(busy: Store) -> None:
+    one, two = busy.take(count=2)
+    members = [schedule_to_start_member(QUEUE, "a", n, "n1", QUEUE) for n in range(3)]
+    for n, member in enumerate(members):
+        busy.command("ZADD", busy.ns.timers(0), 10**13, member)
+        busy.command("HSET", busy.ns.tasks(0), f"s a {n} n1", "5-5")
+    late = Dead(two.entry_id, QUEUE, "a", EVENT, "WorkerLost", two.value, 1, "n1")
+
+    busy.complete(completed(one, task="0 n1"), late)
+
+    assert list(busy.timers()) == [members[2]]
+    assert list(busy.tasks()) == ["s a 2 n1"]
 
 
 def test_all_kinds_may_come_in_one_call(busy: Store) -> None:

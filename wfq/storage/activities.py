@@ -31,18 +31,19 @@ class ActivityMessage:
 class Completed:
     """A final outcome: acknowledge and queue its event.
 
-    `heartbeat` is "task_id nonce" where an attempt left heartbeat details, which go with it.
+    `task` is "task_id nonce" where an attempt left heartbeat details, or has a timeout of its
+    start: both go with it.
     """
 
     entry_id: bytes
     orchestrator_queue: str
     instance_id: str
     event: bytes
-    heartbeat: str = ""
+    task: str = ""
 
     def args(self) -> tuple[Argument, ...]:
         item = (self.entry_id, self.instance_id, self.orchestrator_queue, self.event)
-        return ("D", *item, self.heartbeat) if self.heartbeat else ("C", *item)
+        return ("D", *item, self.task) if self.task else ("C", *item)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from wfq.core.actions import (
     SCHEDULE_TASK,
     SEND_EVENT,
     START_CHILD,
+    TERMINAL,
     WAIT_FOR_EVENT,
 )
 from wfq.core.decisions import UNSET
@@ -107,7 +108,7 @@ class CommitWriter:
         for index, action in enumerate(turn.actions):
             code = action[0]
             if code == SCHEDULE_TASK:
-                dispatched.append(self._activity(instance, action, nonce, now_ms))
+                dispatched.append(self._activity(instance, action, nonce, now_ms, waits))
                 opts = action[4]
                 if opts is not None and "s" in opts and waits:
                     part.add(
@@ -132,21 +133,23 @@ class CommitWriter:
                 self._child(part, instance, action, turn)
             elif code == SEND_EVENT:
                 self._send_event(part, action, f"{nonce}.{index}")
-        for queue, message, watched in dispatched[:DISPATCH_BATCH]:
+        # The next generation's history does not tell what was left to dispatch.
+        most = len(dispatched) if turn.status == CONTINUED else DISPATCH_BATCH
+        for queue, message, watched in dispatched[:most]:
             if watched:
                 part.add("Y", queue, message, watched)
             else:
                 part.add("A", queue, message)
-        if len(dispatched) > DISPATCH_BATCH:
-            draft.rest = dispatched[DISPATCH_BATCH:]
-            draft.cursor = f"{nonce} {DISPATCH_BATCH}"
+        if len(dispatched) > most:
+            draft.rest = dispatched[most:]
+            draft.cursor = f"{nonce} {most}"
             part.add("U", draft.cursor)
 
     def _activity(
-        self, instance: Instance, action: Action, nonce: str, now_ms: int
+        self, instance: Instance, action: Action, nonce: str, now_ms: int, waits: bool
     ) -> DispatchMessage:
         opts = action[4] or {}
-        watched = f"{action[1]} {nonce}" if "s" in opts else ""
+        watched = f"{action[1]} {nonce}" if "s" in opts and waits else ""
         run = f"{instance.inc}.{instance.gen}"
         message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
         return opts.get("q", self._queue), message, watched
@@ -155,7 +158,8 @@ class CommitWriter:
         """The activities of a recorded turn from `offset` on, as its commit would add them."""
         tasks = [action for action in record[T_ACTIONS] if action[0] == SCHEDULE_TASK]
         nonce, now_ms = record[T_NONCE], record[T_NOW]
-        return [self._activity(instance, action, nonce, now_ms) for action in tasks[offset:]]
+        waits = record[T_ACTIONS][-1][0] not in TERMINAL
+        return [self._activity(instance, task, nonce, now_ms, waits) for task in tasks[offset:]]
 
     def _forget_tasks(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
         """What waits for open activities of an ended run goes: retries, timeouts, heartbeats."""

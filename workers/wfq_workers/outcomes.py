@@ -22,7 +22,7 @@ def succeeded(attempt: Attempt, result: Payload) -> Completed:
     event = ["C", attempt.task_id, attempt.nonce, result]
     if attempt.number > 1:
         event.append(attempt.number)
-    return Completed(attempt.entry_id, attempt.home, attempt.instance_id, orjson.dumps(event))
+    return _final(attempt, orjson.dumps(event))
 
 
 def failed(
@@ -42,11 +42,16 @@ def failed(
     if policy is not None and is_retryable(policy, failure, names):
         delay_ms = next_delay_ms(policy, attempt.number, now_ms - attempt.scheduled_ms, rand)
     if delay_ms is None:
-        return Completed(
-            attempt.entry_id, attempt.home, attempt.instance_id, _failure_event(attempt, failure)
-        )
+        return _final(attempt, _failure_event(attempt, failure))
     message = attempt.message(number=attempt.number + 1, deliveries=None, unknown=None)
     return _later(attempt, delay_ms, message)
+
+
+def _final(attempt: Attempt, event: bytes) -> Completed:
+    watched = attempt.options is not None and "s" in attempt.options
+    leaves = watched or attempt.details is not None or attempt.deliveries > 1
+    task = f"{attempt.task_id} {attempt.nonce}" if leaves else ""
+    return Completed(attempt.entry_id, attempt.home, attempt.instance_id, event, task)
 
 
 def worker_lost(attempt: Attempt) -> Dead:

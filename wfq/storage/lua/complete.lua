@@ -15,8 +15,9 @@
 -- ARGV[2]  most dead letters to keep
 -- ARGV[3]  number of items; then per item a letter, the entry id, the instance id and:
 --   C  orchestrator queue, event                              final outcome
---   D  orchestrator queue, event, task ("task_id nonce")      final, and its heartbeat goes
---   X  orchestrator queue, event, reason, message, task       final, with a dead letter
+--   D  orchestrator queue, event, task ("task_id nonce")      final; its heartbeat details and
+--                                                             schedule-to-start timeout go
+--   X  orchestrator queue, event, reason, message, task       as D, with a dead letter
 --   R  task, run ("inc.gen"), delay ms, message               next attempt after a delay
 --   H  message                                                handed back unstarted
 --   N  orchestrator queue, event                              a note; the entry stays
@@ -73,14 +74,14 @@ for n, item in ipairs(single) do
   local counted = counts[n] == 1
   -- Not acknowledged: done by another, or (the group was made anew) still to be handed out.
   if counted or kind == 'D' or kind == 'X' then done[#done + 1] = entry end
-  if kind == 'D' then
-    redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. ARGV[item + 5])
-  elseif kind == 'X' then
-    if counted then
+  if kind == 'D' or kind == 'X' then
+    local task = ARGV[item + (kind == 'D' and 5 or 7)]
+    redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. task, 's ' .. id .. ' ' .. task)
+    redis.call('ZREM', timers, 'Q ' .. queue .. ' ' .. id .. ' ' .. task .. ' ' .. ARGV[item + 3])
+    if kind == 'X' and counted then
       redis.call('XADD', prefix .. 'dead', 'MAXLEN', '~', dead_cap, '*', 'kind', 'activity', 'queue', queue,
         'id', id, 'reason', ARGV[item + 5], 'message', ARGV[item + 6])
     end
-    redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. ARGV[item + 7])
   elseif counted and kind == 'H' then
     local message = ARGV[item + 3]
     local added = redis.call('XADD', stream, '*', id, message)
