@@ -235,3 +235,60 @@ def test_attempts_in_a_lost_answer_are_run_soon(real_redis_url: str) -> None:
     shop.close()
 
     assert answer == 1
+
+
+def test_work_goes_on_when_redis_forgets_its_scripts(real_redis_url: str) -> None:
+    shop = Shop(real_redis_url)
+    shop.activity(lambda ctx, n: n, name="echo")
+    shop.worker()
+    orders = {}
+    for n in range(20):
+        orders[shop.schedule("echo", n)] = n
+        shop.link.command("SCRIPT", "FLUSH")
+
+    answers = {order: shop.wait_event(order)[3] for order in orders}
+    shop.close()
+
+    assert answers == orders
+
+
+def test_a_worker_may_be_started_before_redis(start_server: Callable[..., LocalServer]) -> None:
+    server = start_server()
+    shop = Shop(server.url)
+    shop.activity(lambda ctx, n: n, name="echo")
+    server.kill()
+
+    loop = shop.worker(start=False)
+    loop.start()
+    early = loop.wait_ready(0.5)
+    server.start()
+    ready = loop.wait_ready(15)
+    answer = shop.wait_event(shop.schedule("echo", 1))[3]
+    shop.close()
+
+    assert (early, ready, answer) == (False, True, 1)
+
+
+@pytest.mark.slow
+def test_nothing_is_lost_while_redis_is_killed_again_and_again(
+    start_server: Callable[..., LocalServer],
+) -> None:
+    server = start_server("redis", "--appendonly", "yes", "--appendfsync", "always")
+    shop = Shop(server.url)
+    shop.activity(lambda ctx, n: n, name="echo")
+    orders = {shop.schedule("echo", n): n for n in range(3000)}
+
+    for _ in range(2):
+        shop.worker(concurrency=2, lease_s=1.0)
+    for _ in range(4):
+        time.sleep(0.3)  # some of the work is done between two crashes
+        server.restart()
+    poll(lambda: shop.entries() == 0, 40)
+    events = shop.events()
+    shop.close()
+
+    assert {name: event[3] for name, event in events} == orders
+
+
+def test_releasing_a_worker_of_streams_nobody_used_is_no_error(shop: Shop) -> None:
+    assert release_worker(shop.link, shop.namespace, ["never"], "dead") == 0

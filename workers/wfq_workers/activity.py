@@ -112,8 +112,10 @@ class ActivityLoop:
             self._hand_back_running()
             self._runner.close()
             self._keeper.close()
-            self._reporter.close(REPORT_S)
-            self._leave()
+            if self._reporter.close(REPORT_S):
+                self._leave()
+            self._store.close()
+            self._link.close()
         finally:
             self._stopped.set()
 
@@ -148,5 +150,3 @@ class ActivityLoop:
         except Exception as exc:
             # An idle consumer that stays behind costs a few bytes, and is swept later.
             log.debug("the consumer was not removed: %s", one_line(exc))
-        self._store.close()
-        self._link.close()

@@ -49,7 +49,8 @@ class Keeper:
     def close(self) -> None:
         self._closed.set()
         self._wake.set()
-        self._thread.join()
+        # Not for ever: it may wait for a Redis that is away.
+        self._thread.join(2.0)
 
     def _serve(self) -> None:
         while not self._closed.is_set():

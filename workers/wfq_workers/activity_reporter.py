@@ -9,7 +9,7 @@ from queue import Empty
 
 from wfq import failpoints
 from wfq.errors import StorageError
-from wfq.storage.activities import Outcome
+from wfq.storage.activities import Completed, Outcome
 from wfq_workers.activity_board import Board
 from wfq_workers.activity_store import ActivityStore
 from wfq_workers.attempt import Attempt, Stream
@@ -17,8 +17,9 @@ from wfq_workers.backoff import Backoff, one_line
 
 log = logging.getLogger("wfq.activity")
 
-#: Attempts reported in one write.
+#: Attempts reported in one write, and bytes of results after which it is long enough.
 MOST = 256
+MOST_BYTES = 4 * 1024 * 1024
 #: Times that Redis may refuse an outcome (not: be away) before it is left to a redelivery.
 REFUSALS = 5
 
@@ -35,6 +36,7 @@ class Reporter:
         self._backoff = Backoff(log, "cannot report activity results")
         self._give_up_at: float | None = None
         self._hurry = threading.Event()
+        self._gave_up = False
         self._thread = threading.Thread(
             target=self._serve, name="wfq-activity-reporter", daemon=True
         )
@@ -42,13 +44,13 @@ class Reporter:
     def start(self) -> None:
         self._thread.start()
 
-    def close(self, timeout_s: float) -> None:
-        """Report what is left and end; what Redis does not take within `timeout_s` stays
-        with it as unreported, to be delivered again."""
+    def close(self, timeout_s: float) -> bool:
+        """Report what is left and end; False if Redis did not take all within `timeout_s`."""
         self._give_up_at = time.monotonic() + timeout_s
         self._hurry.set()
         self._board.done.put(None)
         self._thread.join()
+        return not self._gave_up
 
     def _serve(self) -> None:
         get, get_now = self._board.done.get, self._board.done.get_nowait
@@ -57,6 +59,7 @@ class Reporter:
             item = get()
             attempts: list[Attempt] = []
             batches: Batches = {}
+            size = 0
             while item is not None:
                 attempt, outcomes = item
                 attempts.append(attempt)
@@ -66,7 +69,9 @@ class Reporter:
                         batches[attempt.stream] = outcomes
                     else:
                         batch += outcomes
-                if len(attempts) >= MOST:
+                    if type(outcomes[0]) is Completed:
+                        size += len(outcomes[0].event)
+                if len(attempts) >= MOST or size >= MOST_BYTES:
                     break
                 try:
                     item = get_now()
@@ -106,6 +111,7 @@ class Reporter:
         """Wait before the next attempt; True if the worker stops and there is to be none."""
         if self._give_up_at is not None and time.monotonic() >= self._give_up_at:
             count = sum(map(len, batches.values()))
+            self._gave_up = True
             log.error(
                 "%d activity results were not reported: %s; they will run again",
                 count,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from wfq.errors import StorageError, StorageUnavailable
@@ -25,8 +25,8 @@ MEMORY_POLL_S = 0.005
 READ_MARGIN_S = 5.0
 #: Longest block time in ms.
 LONGEST_BLOCK_MS = 5_000
-#: Entries of one consumer looked at in one stream, when what it holds is listed.
-PENDING_PAGE = 1_000
+#: Entries asked for at a time, when what a consumer holds is listed.
+PAGE = 1_000
 
 
 class ActivityStore:
@@ -83,10 +83,8 @@ class ActivityStore:
         try:
             self._reader.send([command])
             reply = self._reader.receive()
-        except ServerReply:
-            raise
         except StorageError:
-            self._reader = None
+            self._close_reader()
             raise
         if block_ms and self._reader.memory and not reply:
             self._woken.wait(min(MEMORY_POLL_S, block_ms / 1000))
@@ -121,13 +119,28 @@ class ActivityStore:
         """Return what `consumer` holds, without counting as a delivery."""
         found: list[Delivery] = []
         for stream in self.streams:
-            rows = self._ask(
-                "XPENDING", stream.key, activities.GROUP, "-", "+", PENDING_PAGE, consumer
-            )
-            for entry_id, _, _, deliveries in rows:
+            for entry_id, deliveries in self._held(stream, consumer):
                 for _, fields in self._ask("XRANGE", stream.key, entry_id, entry_id):
                     found.append((stream, entry_id, fields[0].decode(), fields[1], deliveries))
         return found
+
+    def _held(self, stream: Stream, consumer: str) -> Iterator[tuple[bytes, int]]:
+        """Yield the entries of a stream that a consumer holds, and their deliveries."""
+        first: Argument = "-"
+        while True:
+            try:
+                rows = self._ask(
+                    "XPENDING", stream.key, activities.GROUP, first, "+", PAGE, consumer
+                )
+            except ServerReply as exc:
+                if "NOGROUP" in exc.text or "requires the key to exist" in exc.text:
+                    return  # nobody has used this stream yet
+                raise
+            for entry_id, _, _, deliveries in rows:
+                yield entry_id, deliveries
+            if len(rows) < PAGE:
+                return
+            first = b"(" + rows[-1][0]
 
     def drop(self, stream: Stream, entry_id: bytes, reason: str) -> None:
         """Remove an entry that cannot be read, and keep it as a dead letter."""
@@ -185,8 +198,11 @@ class ActivityStore:
                 except ServerReply as exc:
                     refused[stream] = exc
         except StorageError:
-            self._reporter = None
+            self._close_reporter()
             raise
+        if any(error.transient for error in refused.values()):
+            # This may have become a replica: the next connection finds who is not.
+            self._close_reporter()
         return refused
 
     def _complete(self, stream: Stream, batch: list[Outcome]) -> Call[CompleteReply]:
@@ -248,15 +264,26 @@ class ActivityStore:
         Removing one that holds entries would lose them; they wait for a claim instead.
         """
         for stream in self.streams:
-            group = (stream.key, activities.GROUP)
-            if not self._ask("XPENDING", *group, "-", "+", 1, self.consumer):
+            if any(True for _ in self._held(stream, self.consumer)):
+                continue
+            if self.link.command("EXISTS", stream.key):
+                group = (stream.key, activities.GROUP)
                 self.link.command("XGROUP", "DELCONSUMER", *group, self.consumer)
 
     def close(self) -> None:
         """Close the connections of this worker; the link stays open, it is its owner's."""
-        for wire in (self._reader, self._reporter):
-            if wire is not None:
-                wire.close()
+        self._close_reader()
+        self._close_reporter()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+        self._reader = self._reader_id = None
+
+    def _close_reporter(self) -> None:
+        if self._reporter is not None:
+            self._reporter.close()
+        self._reporter = None
 
     def _ask(self, *command: Argument) -> Any:
         """Return the raw reply of a command whose reply redis-py would take apart."""
