@@ -30,3 +30,12 @@ def full_store(real_store: Store) -> Iterator[Store]:
     """The same; `full` makes its server refuse memory, and the fixture undoes it."""
     yield real_store
     real_store.full(False)
+
+
+@pytest.fixture
+def running(store: Store) -> Store:
+    """A store that owns partition 0 and holds two instances, their starts read."""
+    store.start("a")
+    store.start("b")
+    store.own()
+    return store

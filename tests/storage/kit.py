@@ -328,3 +328,15 @@ def message(
     """An activity message as a commit adds it."""
     action = ["A", task_id, "act", payload, opts]
     return orjson.dumps([nonce, attempt, 1000, home, run, action, None])
+
+
+def done(*replies: Committed) -> bool:
+    """Whether every commit was written, in full."""
+    return all(not reply.stale and not reply.dropped for reply in replies)
+
+
+def new_child(inc: str = "n1.0", letter: str = "C", created: int = 77) -> tuple[Any, ...]:
+    """The operation of a commit that starts the child `a~kid` on the queue "kids"."""
+    birth = orjson.dumps(["B", created, inc, 0, "kid", [], ["a", "inc1", 0, "n1"], None])
+    taken = b'["X",0,"n1",{"type":"InstanceAlreadyExists"}]'
+    return (letter, "a~kid", inc, "kid", "kids", birth, created, taken)
