@@ -1,0 +1,113 @@
+"""What the server says of itself."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+from tests.server.kit import BASE, Api, FakeClient, is_error, with_state
+from wfq.errors import StorageUnavailable
+from wfq_server import guard, probes
+from wfq_server.operations import VERSIONS
+
+
+def test_a_server_with_redis_is_live_and_ready() -> None:
+    api = Api()
+
+    assert api.run("GET", "/livez").json() == {"status": "ok"}
+    assert api.run("GET", "/readyz").json() == {"status": "ok"}
+    assert api.run("GET", "/v1.0/healthz").status_code == 204
+    assert api.run("GET", "/v1.0/healthz/outbound").status_code == 204
+
+
+def test_without_redis_it_lives_and_is_not_ready() -> None:
+    api = Api(FakeClient(error=StorageUnavailable("cannot reach Redis")))
+
+    assert api.run("GET", "/livez").status_code == 200
+    for path in ("/readyz", "/v1.0/healthz"):
+        response = api.run("GET", path)
+        assert is_error(response, 503, "ERR_HEALTH_NOT_READY")
+        assert response.headers["retry-after"] == "1"
+
+
+def test_a_redis_that_hangs_makes_it_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probes, "READY_TIMEOUT_S", 0.05)
+
+    class Hanging(FakeClient):
+        async def check(self) -> None:
+            await asyncio.sleep(60)
+
+    assert is_error(Api(Hanging()).run("GET", "/readyz"), 503)
+
+
+def test_a_server_that_stops_is_not_ready() -> None:
+    api = Api()
+    api.draining.set()
+
+    response = api.run("GET", "/readyz")
+
+    assert is_error(response, 503)
+    assert response.headers["connection"] == "close"
+
+
+def test_requests_are_counted_by_operation_and_status() -> None:
+    api = Api(with_state())
+    api.run("GET", f"{BASE}/12345678")
+    api.run("GET", f"{BASE}/unknown")
+    api.run("GET", "/anything?that=is&typed")
+
+    text = api.run("GET", "/metrics").text
+
+    assert 'wfq_http_requests_total{operation="GetWorkflow",status="200"} 1' in text
+    assert 'wfq_http_requests_total{operation="GetWorkflow",status="404"} 1' in text
+    assert 'wfq_http_requests_total{operation="none",status="404"} 1' in text
+    assert 'wfq_http_request_seconds_bucket{operation="GetWorkflow",le="+Inf"} 2' in text
+    assert "wfq_http_requests_in_flight 1" in text
+    assert "anything" not in text
+    for line in text.splitlines():
+        assert re.fullmatch(r"# .+|[a-z_]+(\{[^{}]*\})? [0-9.]+", line), line
+
+
+def test_too_many_requests_at_once_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guard, "MAX_REQUESTS", 0)
+
+    response = Api(with_state()).run("GET", f"{BASE}/12345678")
+
+    assert is_error(response, 503, "ERR_TOO_MANY_REQUESTS")
+    assert response.headers["retry-after"] == "1"
+
+
+def test_the_openapi_document_lists_every_route() -> None:
+    api = Api()
+    document = api.run("GET", "/openapi.json").json()
+
+    assert document["openapi"].startswith("3.")
+    routes = {path.replace(":path}", "}") for path in (route.path for route in api.app.routes)}  # type: ignore[attr-defined]  # all are Routes
+    assert set(document["paths"]) == routes
+    for version in VERSIONS:
+        start = document["paths"][f"{version}/workflows/{{component}}/{{name}}/start"]["post"]
+        assert set(start["responses"]) >= {"202", "400", "401", "403", "408", "409", "413", "415"}
+    ids = [op["operationId"] for item in document["paths"].values() for op in item.values()]
+    assert len(ids) == len(set(ids))
+
+
+def test_references_of_the_openapi_document_lead_somewhere() -> None:
+    response = Api().run("GET", "/openapi.json")
+
+    schemas = response.json()["components"]["schemas"]
+    named = set(re.findall(r'"#/components/schemas/(\w+)"', response.text))
+    assert named == set(schemas) - {"Summary"} | {"Summary"}
+
+
+def test_the_client_is_closed_with_the_application() -> None:
+    api = Api()
+
+    async def live() -> None:
+        async with api.app.router.lifespan_context(api.app):
+            assert not api.client.closed
+
+    asyncio.run(live())
+
+    assert api.client.closed
