@@ -14,7 +14,7 @@ from wfq.core.context import WorkflowContext
 from wfq.depends import Depends
 from wfq.errors import ConfigurationError, PayloadError, WorkflowMisuse
 from wfq.registry import ActivityEntry, Registry, alternate_name, is_workflow_function
-from wfq.signatures import EMPTY
+from wfq.signatures import EMPTY, REGISTERED_NAME
 
 if TYPE_CHECKING:
     from wfq_nowhere import Unknown  # type: ignore[import-not-found]  # for checkers only
@@ -332,6 +332,8 @@ def test_what_is_not_registered_here_can_be_called_all_the_same() -> None:
     assert registry.activity_ref("other")[0] == "other"
     assert registry.activity_ref(odd)[1]("anything") == "anything"
     assert registry.workflow_ref(elsewhere)[0] == "elsewhere"
+    setattr(odd, REGISTERED_NAME, "known to another runtime")
+    assert Registry().activity_ref(odd)[0] == "known to another runtime"
     registry.register_activity(elsewhere, name="now here")
     assert registry.activity_ref(elsewhere)[0] == "now here"
 
@@ -364,3 +366,11 @@ def test_workflows_are_recognised_by_their_annotation() -> None:
     ]
     assert not is_workflow_function(only_ctx)
     assert not is_workflow_function(annotated_context)
+
+
+def test_values_of_no_function_have_a_codec_too() -> None:
+    registry = Registry()
+
+    assert registry.decode_plain(registry.encode_plain({"a": 1})) == {"a": 1}
+    with pytest.raises(PayloadError, match=r"^heartbeat details: nan is not .* at \$\.a$"):
+        registry.encode_plain({"a": float("nan")}, "heartbeat details")

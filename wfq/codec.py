@@ -59,7 +59,8 @@ class Codec:
     def encode(self, value: Any, what: str, name: str) -> Payload:
         """Return a snapshot of `value` for embedding in a record.
 
-        `what` and `name` begin an error's message: ``input of activity 'charge'``.
+        `what` and `name` begin an error's message: ``input of activity 'charge'``; the name
+        may be empty.
         Raises: PayloadError with the path of what cannot be encoded; PayloadTooLarge.
         """
         if self._transform is None:
@@ -83,10 +84,10 @@ class Codec:
         try:
             data = write_json(value)
         except PayloadError as exc:
-            raise PayloadError(f"{what} {name!r}: {exc}", exc.path) from exc.__cause__
+            raise PayloadError(f"{_subject(what, name)}: {exc}", exc.path) from exc.__cause__
         if len(data) > self._max_bytes:
             raise PayloadTooLarge(
-                f"{what} {name!r}: {len(data)} bytes of JSON are over the limit of "
+                f"{_subject(what, name)}: {len(data)} bytes of JSON are over the limit of "
                 f"{self._max_bytes}; store the data elsewhere and pass a reference"
             )
         return data
@@ -143,6 +144,10 @@ class Codec:
         return data
 
 
+def _subject(what: str, name: str) -> str:
+    return f"{what} {name!r}" if name else what
+
+
 @functools.lru_cache(maxsize=4096)
 def _cached_adapter(annotation: Any) -> TypeAdapter[Any] | None:
     # Imported here: it takes a tenth of a second, and most commands of the CLI decode nothing.
@@ -172,7 +177,9 @@ def _misfit(exc: Exception, what: str, name: str) -> PayloadError:
     """Return a pydantic error, or what a validator raised, as ours, in one line."""
     errors = getattr(exc, "errors", None)
     if errors is None:
-        return PayloadError(f"{what} {name!r}: {type(exc).__name__} while decoding: {exc}"[:1000])
+        return PayloadError(
+            f"{_subject(what, name)}: {type(exc).__name__} while decoding: {exc}"[:1000]
+        )
     found = errors(include_url=False, include_context=False, include_input=False)
     first = found[0]
     path = "$"
@@ -180,4 +187,4 @@ def _misfit(exc: Exception, what: str, name: str) -> PayloadError:
         path = f"{path}[{part}]" if isinstance(part, int) else key_path(path, part)
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     path = bounded_path(path)
-    return PayloadError(f"{what} {name!r}: {first['msg'][:500]} at {path}{more}", path)
+    return PayloadError(f"{_subject(what, name)}: {first['msg'][:500]} at {path}{more}", path)

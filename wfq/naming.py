@@ -7,16 +7,20 @@ from functools import lru_cache
 from typing import Any
 
 from wfq.errors import ConfigurationError
-from wfq.signatures import EMPTY, checked_label, own_name, workflow_signature
-
-#: Attribute under which a runtime leaves the name that it registered a function under.
-_REGISTERED = "__wfq_registered_name__"
+from wfq.signatures import (
+    EMPTY,
+    REGISTERED_NAME,
+    checked_label,
+    own_name,
+    registered_name,
+    workflow_signature,
+)
 
 
 def remember_name(fn: Callable[..., Any], name: str) -> None:
     """Let clients find the name that a function was registered under."""
     try:
-        setattr(fn, _REGISTERED, name)
+        setattr(fn, REGISTERED_NAME, name)
     except (AttributeError, TypeError):
         pass  # a built-in or a slotted callable: its users pass the name
 
@@ -31,9 +35,7 @@ def workflow_ref(workflow: Callable[..., Any] | str) -> tuple[str, Any]:
         return checked_label(workflow, "the name of the workflow"), None
     if not callable(workflow):
         raise ConfigurationError(f"{workflow!r:.100} is not a workflow; pass a function or a name")
-    registered = getattr(workflow, _REGISTERED, None)
-    name = registered if isinstance(registered, str) else own_name(workflow)
-    return name, _result_type(workflow)
+    return registered_name(workflow) or own_name(workflow), _result_type(workflow)
 
 
 @lru_cache(maxsize=1024)

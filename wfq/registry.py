@@ -24,6 +24,7 @@ from wfq.signatures import (
     given_name,
     is_workflow_function,
     own_name,
+    registered_name,
     where,
     workflow_signature,
 )
@@ -245,9 +246,12 @@ class Registry:
         """Yield every activity entry in order of registration."""
         yield from self._activities.values()
 
-    def encode_plain(self, value: Any) -> Payload:
-        """Return a value that belongs to no function as a payload. Raises: PayloadError."""
-        return self.codec.encode(value, "value of", "payload")
+    def encode_plain(self, value: Any, what: str = "value") -> Payload:
+        """Return a value that belongs to no function as a payload. Raises: PayloadError.
+
+        `what` begins the message of an error.
+        """
+        return self.codec.encode(value, what, "")
 
     def decode_plain(self, payload: Payload) -> Any:
         """Return a payload as plain JSON values. Raises: PayloadError."""
@@ -294,7 +298,7 @@ class Registry:
         ref = self._foreign_refs.get((kind, target))
         if ref is None:
             try:
-                label = own_name(target)
+                label = registered_name(target) or own_name(target)
             except ConfigurationError as exc:
                 raise WorkflowMisuse(str(exc)) from None
             try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections.abc
 import inspect
+import sys
 import typing
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,6 +21,9 @@ EMPTY: Any = inspect.Parameter.empty
 
 #: Attribute under which `alternate_name` keeps a function's name.
 _NAME_ATTRIBUTE = "__wfq_name__"
+
+#: Attribute under which a runtime leaves the name that it registered a function under.
+REGISTERED_NAME = "__wfq_registered_name__"
 
 #: Names that say "this is the context" where a single parameter has no annotation.
 _CONTEXT_NAMES = frozenset(
@@ -57,7 +61,7 @@ def workflow_signature(fn: Callable[..., Any]) -> Signature:
     if not found or len(_required(found)) > 2:
         raise ConfigurationError(
             f"workflow {where(fn)} must take (ctx) or (ctx, input); its parameters are "
-            f"{inspect.signature(fn)}"
+            f"{_signature(fn)}"
         )
     hints = _hints(fn)
     second = found[1] if len(found) > 1 else None
@@ -89,13 +93,13 @@ def activity_signature(fn: Callable[..., Any]) -> Signature:
     if len(required) > 2:
         raise ConfigurationError(
             f"activity {where(fn)} takes one input besides the context; its parameters are "
-            f"{inspect.signature(fn)}"
+            f"{_signature(fn)}"
         )
     context, given = _split(found, len(required), hints)
     if context is None and len(required) > 1:
         raise ConfigurationError(
             f"activity {where(fn)} takes one input, and its first parameter is annotated as "
-            f"something else than a context; its parameters are {inspect.signature(fn)}"
+            f"something else than a context; its parameters are {_signature(fn)}"
         )
     return Signature(
         takes_context=context is not None,
@@ -109,7 +113,7 @@ def activity_signature(fn: Callable[..., Any]) -> Signature:
 def is_workflow_function(fn: Callable[..., Any]) -> bool:
     """Tell whether the first parameter of `fn` is annotated with a workflow context."""
     try:
-        parameters = list(inspect.signature(fn).parameters.values())
+        parameters = list(_signature(fn).parameters.values())
     except (TypeError, ValueError):
         return False
     if not parameters:
@@ -135,6 +139,12 @@ def alternate_name(name: str) -> Callable[[typing.Any], typing.Any]:
 def given_name(fn: Any) -> str | None:
     """Return the alternate name of a function, or None."""
     name = getattr(fn, _NAME_ATTRIBUTE, None)
+    return name if isinstance(name, str) else None
+
+
+def registered_name(fn: Any) -> str | None:
+    """Return the name that some runtime of this process registered a function under, or None."""
+    name = getattr(fn, REGISTERED_NAME, None)
     return name if isinstance(name, str) else None
 
 
@@ -169,12 +179,25 @@ def where(fn: Any) -> str:
     return label if code is None else f"{label} ({code.co_filename}:{code.co_firstlineno})"
 
 
+def _signature(fn: Callable[..., Any]) -> inspect.Signature:
+    """Return the signature of `fn`, with annotations that cannot be resolved left as they are.
+
+    Raises: TypeError, ValueError when `fn` has none.
+    """
+    if sys.version_info >= (3, 14):
+        # There, annotations are evaluated when asked for, and one may exist for checkers only.
+        import annotationlib
+
+        return inspect.signature(fn, annotation_format=annotationlib.Format.FORWARDREF)
+    return inspect.signature(fn)
+
+
 def _positional(
     fn: Callable[..., Any], kind: str, filled: Iterable[str]
 ) -> list[inspect.Parameter]:
     """Return the parameters that can be passed by position, without those filled otherwise."""
     try:
-        parameters = inspect.signature(fn).parameters.values()
+        parameters = _signature(fn).parameters.values()
     except (TypeError, ValueError) as exc:
         raise ConfigurationError(f"{kind} {where(fn)} is not a function: {exc}") from exc
     found: list[inspect.Parameter] = []
@@ -250,14 +273,14 @@ def _hints_one_by_one(fn: Any) -> dict[str, Any]:
     try:
         annotations = dict(inspect.get_annotations(fn))
     except Exception:  # Python 3.14 evaluates all of them when asked, and one is broken
-        return {}
+        found = _signature(fn)
+        annotations = {p.name: p.annotation for p in found.parameters.values()}
+        annotations["return"] = found.return_annotation
     namespace = getattr(fn, "__globals__", {})
     for name, annotation in annotations.items():
         if isinstance(annotation, str):
-            try:
+            with suppress(Exception):
                 annotations[name] = eval(annotation, namespace, _closure(fn))
-            except Exception:
-                continue
     return annotations
 
 
