@@ -27,6 +27,7 @@ class Child:
         cwd: Path | None = None,
     ) -> None:
         self.name = name
+        self._asked = False
         self._popen = subprocess.Popen(
             [sys.executable, "-m", "wfq_cli.tether", *arguments],
             # Held open: its end is the child's sign to stop. See `tether`.
@@ -53,8 +54,9 @@ class Child:
         return self._popen.poll()
 
     def ask_to_stop(self) -> None:
-        """SIGTERM; returns at once."""
-        if self._popen.poll() is None:
+        """SIGTERM, once: a second one would end it at once; returns at once."""
+        if not self._asked and self._popen.poll() is None:
+            self._asked = True
             self._popen.terminate()
 
     def stop(self, timeout_s: float) -> int:

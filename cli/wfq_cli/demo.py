@@ -78,7 +78,7 @@ def _set_up(screen: Screen, session: Session, stage: Stage) -> None:
             screen.text("", "The last lines of the processes:", *stage.last_words(20))
             raise exits.Exit(f"the demo could not start: {exc}", exits.UNEXPECTED) from exc
         pids = " and ".join(str(worker.pid) for worker in stage.workers)
-        line.result(f"workers {pids}, HTTP API on {stage.api}, a pub/sub listener")
+        line.result(f"workers {pids}, a listener, HTTP API on {stage.api}")
 
 
 def _play(scene: Scene, stage: Stage, screen: Screen) -> bool:
@@ -102,8 +102,12 @@ def _say_goodbye(screen: Screen, stage: Stage, took_s: float, *, kept: bool) -> 
         (f"wfq history {stage.new_id('tower')} {there}", "why the tower was not delivered"),
         (f"wfq server {there}", "the same over HTTP, on http://127.0.0.1:3500"),
     ]
+    example = Path("examples", "chaining.py")
     going_on = [
-        ("wfq dev app.py", "your own workflows, reloaded as you write them"),
+        (
+            f"wfq dev {example if example.exists() else 'app.py'}",
+            "workflows, reloaded as you write",
+        ),
         ("wfq --help", "all commands"),
     ]
     screen.commands([*(looking_back if kept else []), *going_on])

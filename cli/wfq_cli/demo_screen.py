@@ -13,7 +13,7 @@ import click
 from wfq_cli import render
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
-_TITLE_WIDTH = 24
+_TITLE_WIDTH = 21
 
 
 class WrongAnswer(Exception):
@@ -43,7 +43,8 @@ class Progress:
 
     def result(self, text: str, *, title: str | None = None) -> None:
         """Print a line that stays. The first of a scene carries its title."""
-        took = f"{time.monotonic() - self._began:4.1f}s"
+        # Only the first line of a scene says how long it took.
+        took = f"{time.monotonic() - self._began:.1f}s" if self._title else ""
         shown = self._title if title is None else title
         self._title = ""
         self._screen.print_result(True, shown, text, took)
@@ -112,12 +113,12 @@ class Screen:
         head = f" {mark} {click.style(title.ljust(_TITLE_WIDTH), bold=True)}"
         with self._lock:
             self._erase()
-            click.echo(f"{head} {click.style(took.rjust(6), dim=True)}  {text}")
+            click.echo(f"{head} {click.style(took.rjust(5), dim=True)}  {text}")
 
     def redraw(self, mark: str, title: str, text: str) -> None:
         """Draw over the line of the running scene."""
         room = render.terminal_width() - _TITLE_WIDTH - 14
-        line = f" {mark} {title.ljust(_TITLE_WIDTH)}         {render.clip(text, max(room, 10))}"
+        line = f" {mark} {title.ljust(_TITLE_WIDTH)}        {render.clip(text, max(room, 10))}"
         with self._lock:
             self._erase()
             click.echo(line, nl=False)

@@ -42,12 +42,12 @@ def resume(bulk: Bulk) -> None:
 
 
 @click.command()
-@click.option("--output-json", "output", metavar="JSON|@FILE|-", help="What they end with.")
+@click.option("--result", metavar="JSON|@FILE|-", help="The output that they end with.")
 @click.option("--no-recursive", is_flag=True, help="Leave their child workflows alone.")
 @bulk_options
-def terminate(bulk: Bulk, output: str | None, no_recursive: bool) -> None:
+def terminate(bulk: Bulk, result: str | None, no_recursive: bool) -> None:
     """Terminate instances and their child workflows."""
-    given = read_payload(output, "output")
+    given = read_payload(result, "result")
 
     def one(client: WorkflowClient, instance_id: str) -> None:
         client.terminate_workflow(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import redis
@@ -73,7 +74,9 @@ class Session:
     def place(self) -> str:
         """Where the state is kept, for people."""
         if self.resolved.server is not None:
-            return f"an embedded server in {self.resolved.server.directory}"
+            directory, here = self.resolved.server.directory, Path.cwd()
+            shown_as = directory.relative_to(here) if here in directory.parents else directory
+            return f"an embedded server in {shown_as}"
         return shown(self.url)
 
     def environment(self) -> dict[str, str]:
