@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from wfq import aio, compat, testing
     from wfq.activity_context import ActivityContext
     from wfq.activity_context import ActivityContext as WorkflowActivityContext
+    from wfq.asgi_app import asgi
     from wfq.client import WorkflowClient
     from wfq.client import WorkflowClient as DaprWorkflowClient
     from wfq.codec import PayloadCodec
@@ -89,6 +90,7 @@ __all__ = [
     "__version__",
     "aio",
     "alternate_name",
+    "asgi",
     "compat",
     "testing",
     "when_all",
@@ -129,6 +131,7 @@ _HOME = {
     "WorkflowState": "wfq.state",
     "WorkflowStatus": "wfq.state",
     "alternate_name": "wfq.signatures",
+    "asgi": "wfq.asgi_app",
     "when_all": "wfq.core.tasks",
     "when_any": "wfq.core.tasks",
 }

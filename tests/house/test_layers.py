@@ -48,7 +48,7 @@ LAYERS = (
         "wfq.waiting_async",
         "wfq.waiting_sync",
     ),
-    ("wfq", "wfq.aio", "wfq.apps", "wfq.compat", "wfq.runtime", "wfq.testing"),
+    ("wfq", "wfq.aio", "wfq.apps", "wfq.asgi_app", "wfq.compat", "wfq.runtime", "wfq.testing"),
     ("wfq_workers", "wfq_server"),
     ("wfq_cli",),
 )
