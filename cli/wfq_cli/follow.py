@@ -13,6 +13,8 @@ from wfq_cli.session import Session
 
 #: Seconds between two looks; a person does not see the difference to less.
 _BEAT_S = 0.2
+#: Between looks that take long (a large history), so much longer than one of them.
+_REST = 5
 
 
 def follow(session: Session, instance_id: str, timeout_s: float | None) -> State:
@@ -23,6 +25,7 @@ def follow(session: Session, instance_id: str, timeout_s: float | None) -> State
     end = None if timeout_s is None else time.monotonic() + timeout_s
     shown = _Shown()
     while True:
+        began = time.monotonic()
         # The state first: an instance that it calls ended has all its events in the history.
         state = session.state(instance_id)
         shown.show([event.to_json() for event in session.client.get_workflow_history(instance_id)])
@@ -34,7 +37,7 @@ def follow(session: Session, instance_id: str, timeout_s: float | None) -> State
                 f"instance {instance_id!r} is still {state.runtime_status.name} "
                 f"after {timeout_s:g} s; 'wfq wait {instance_id}' waits on"
             )
-        time.sleep(_BEAT_S)
+        time.sleep(max(_BEAT_S, _REST * (time.monotonic() - began)))
 
 
 class _Shown:

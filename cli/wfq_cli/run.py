@@ -183,13 +183,15 @@ def _run(session: Session, job: Job) -> int:
     loops = make_loops(place, job)
 
     def ready() -> None:
-        log.info(
-            "worker %s is ready: %s of %r in namespace %r on %s",
-            place.worker_id,
-            ", ".join(job.roles),
-            settings.app_id,
-            settings.namespace,
-            session.place,
-        )
+        log.info("ready as %s: %s", place.worker_id, _words(job))
 
     return run_worker(loops, grace_s=settings.drain_s, on_ready=ready)
+
+
+def _words(job: Job) -> str:
+    """Return what a process does, for its first log line."""
+    parts = [", ".join(job.roles)]
+    if job.registry is not None:
+        names = sorted({entry.name for entry in job.registry.workflows()})
+        parts.append(f"workflows {', '.join(names) or 'none'}")
+    return "; ".join(parts)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import click
 
 from wfq.storage import membership
-from wfq_cli import exits
+from wfq_cli import completing, exits
 from wfq_cli.endings import finish, wait_for_end
 from wfq_cli.follow import follow
 from wfq_cli.parsing import duration, moment, parse_tags, read_payload
@@ -25,7 +25,7 @@ REUSE = {
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", shell_complete=completing.workflows)
 @click.argument("payload", metavar="[INPUT|@FILE|-]", required=False)
 @click.option("--id", "instance_id", metavar="ID", help="Id of the new instance; else made up.")
 @click.option("--at", type=moment, metavar="TIME", help="Start then; no zone means UTC.")

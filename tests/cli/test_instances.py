@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.servers import LocalServer
+from wfq_cli import completing
+from wfq_cli.app import cli
 
 WAITS = "no worker of 'default' is running; 'chain' waits for one ('wfq worker APP')"
 
@@ -263,6 +271,21 @@ def test_an_unreachable_redis_is_exit_code_69_at_once(
     assert "secret" not in said
 
 
+def test_a_server_that_hangs_is_exit_code_69_within_seconds(
+    wfq: Cli, start_server: Callable[..., LocalServer]
+) -> None:
+    server = start_server()
+    began = time.monotonic()
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        said = wfq.fails(69, "list", "--redis-url", server.url)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
+
+    assert "cannot reach Redis" in said
+    assert time.monotonic() - began < 8
+
+
 def test_a_url_that_is_none_is_bad_input(wfq: Cli) -> None:
     assert "is not a Redis URL" in wfq.fails(2, "list", "--redis-url", "http://somewhere")
 
@@ -275,6 +298,22 @@ def test_config_shows_values_with_their_origin_and_no_secrets(wfq: Cli) -> None:
     assert shown["namespace"] == {"setting": "namespace", "value": "default", "from": "default"}
     assert shown["limits.payload_bytes"]["value"] == 1024 * 1024
     assert "secret" not in json.dumps(done)
+
+
+def test_ids_are_completed_newest_first(wfq: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("po-1", "po-2", "other"):
+        wfq.ok("start", "chain", "--id", name)
+    monkeypatch.setenv("WFQ_REDIS_URL", wfq.env["WFQ_REDIS_URL"])
+    get = cli.get_command(click.Context(cli), "get")
+    assert get is not None
+
+    with click.Context(get, parent=click.Context(cli)) as ctx:
+        offered = completing.ids(ctx, get.params[0], "po-")
+        monkeypatch.setenv("WFQ_REDIS_URL", "redis://127.0.0.1:1")
+        without_redis = completing.ids(ctx, get.params[0], "po-")
+
+    assert [item.value for item in offered] == ["po-2", "po-1"]
+    assert without_redis == []
 
 
 def test_without_workers_there_is_nothing_in_the_fleet(wfq: Cli) -> None:
