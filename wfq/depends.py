@@ -135,6 +135,7 @@ class DependencyScope:
         # One lock for all: a provider may wait for others that it depends on, never twice.
         self._lock = threading.RLock()
         self._opening: list[Dependency] = []
+        self._closed = False
 
     def opened(self, dependency: Dependency) -> bool:
         """Tell whether `get` would return at once."""
@@ -144,13 +145,16 @@ class DependencyScope:
         """Return the value of `dependency`, opening it first if need be.
 
         Never call it on the event loop's own thread unless `opened`. Raises: what the
-        provider raises (the next call tries again); ConfigurationError for a cycle.
+        provider raises (the next call tries again); ConfigurationError for a cycle;
+        RuntimeError once the scope is closed.
         """
         try:
             return self._values[dependency]
         except KeyError:
             pass
         with self._lock:
+            if self._closed:
+                raise RuntimeError("the worker has closed its dependencies")
             if dependency not in self._values:
                 self._values[dependency] = self._open(dependency)
             return self._values[dependency]
@@ -158,6 +162,7 @@ class DependencyScope:
     def close(self) -> None:
         """Close everything in reverse order of opening; errors are logged, not raised."""
         with self._lock:
+            self._closed = True
             closers = self._closers[::-1]
             self._closers.clear()
             self._values.clear()

@@ -178,7 +178,25 @@ def test_a_worker_that_was_stopped_past_its_lease_does_no_harm(
     assert shop.entries() == 0
 
 
-def test_fifty_stops_under_load_lose_nothing(shop: Shop, workers: Workers, tmp_path: Path) -> None:
+def test_an_activity_that_kills_its_worker_is_given_up_and_others_go_on(
+    shop: Shop, workers: Workers, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    poison = shop.schedule("die", str(path), retry=retry(9))
+    for _ in range(2):
+        assert workers.start(lease_s=0.5, max_deliveries=2).wait() == -signal.SIGKILL
+
+    workers.start(lease_s=0.5, max_deliveries=2)
+    event = shop.wait_event(poison)
+    after = shop.wait_event(shop.schedule("write", str(path)))
+
+    assert (event[0], event[3]["type"]) == ("X", "WorkerLost")
+    assert after[0] == "C"
+    assert [letter["id"] for letter in shop.dead_letters()] == [poison]
+    assert lines(path).count(poison) == 2
+
+
+def test_stops_under_load_lose_nothing(shop: Shop, workers: Workers, tmp_path: Path) -> None:
     path = tmp_path / "log"
     orders = [shop.schedule("write", str(path)) for _ in range(2000)]
 

@@ -72,7 +72,6 @@ class EventLoopThread:
         self._loop = loop
 
     def _serve(self, loop: asyncio.AbstractEventLoop) -> None:
-        asyncio.set_event_loop(loop)
         while not self._closing:
             try:
                 loop.run_forever()

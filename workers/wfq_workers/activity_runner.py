@@ -108,7 +108,7 @@ class Runner:
             return
         # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
         except BaseException as exc:
-            outcome = self._failed(attempt, *failure_of(exc))
+            outcome = self._raised(attempt, exc)
         self._board.finish(attempt, outcome)
         # The two refer to each other, and would be left to the garbage collector.
         attempt.context = None
@@ -141,17 +141,22 @@ class Runner:
 
     async def _run_on_loop(self, attempt: Attempt) -> None:
         assert attempt.handler is not None
-        outcome: Completed | Retry
+        outcome: Completed | Retry | None
         try:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
             outcome = outcomes.succeeded(attempt, await attempt.handler.run_async(attempt))
-        # SystemExit too: it would end the loop. A cancellation of ours comes after the
-        # attempt was settled, and nothing that follows here counts.
+        # SystemExit too: it would end the loop.
         except BaseException as exc:
-            outcome = self._failed(attempt, *failure_of(exc))
+            outcome = self._raised(attempt, exc)
         self._board.finish(attempt, outcome)
         attempt.context = attempt.stop = None
+
+    def _raised(self, attempt: Attempt, exc: BaseException) -> Completed | Retry | None:
+        """Return what to report of an exception; nothing if it only obeys a cancellation."""
+        if attempt.unwanted and attempt.told:
+            return None
+        return self._failed(attempt, *failure_of(exc))
 
     def _failed(self, attempt: Attempt, failure: Failure, names: list[str]) -> Completed | Retry:
         log.warning(

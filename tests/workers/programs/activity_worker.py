@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 import time
 from typing import Any
@@ -39,12 +40,17 @@ def hang(ctx: ActivityContext, path: str) -> None:
         time.sleep(1)
 
 
+def die(ctx: ActivityContext, path: str) -> None:
+    write(ctx, path)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     options: dict[str, Any] = json.loads(sys.argv[2])
     grace_s = options.pop("grace_s", 10.0)
     registry = Registry()
-    for function in (write, write_and_wait, hang):
+    for function in (write, write_and_wait, hang, die):
         registry.register_activity(function)
     worker_id = new_worker_id()
     loop = ActivityLoop(
