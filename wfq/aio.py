@@ -386,3 +386,7 @@ class WorkflowClient:
         traceback: TracebackType | None,
     ) -> None:
         await self.close()
+
+
+#: Dapr's name.
+DaprWorkflowClient = WorkflowClient

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Protocol, Self, TypeVar, overload
 
 from wfq.codec import PayloadCodec
 from wfq.core.ports import Limits
@@ -21,9 +21,6 @@ from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
-
-if TYPE_CHECKING:
-    from wfq_workers.process import Loop
 
 log = logging.getLogger("wfq.runtime")
 
@@ -327,6 +324,16 @@ class WorkflowRuntime:
             "workflows": sorted({entry.name for entry in self.registry.workflows()}),
             "activities": sorted(entry.name for entry in self.registry.activities()),
         }
+
+
+class Loop(Protocol):
+    """A part of a worker, with threads of its own; see `wfq_workers.process`."""
+
+    def start(self) -> None: ...
+
+    def wait_ready(self, timeout_s: float) -> bool: ...
+
+    def stop(self, grace_s: float) -> None: ...
 
 
 class _Workers:

@@ -120,7 +120,8 @@ class WorkflowState(Generic[T_co]):
         # A custom status is a payload too, though it comes with the other fields.
         custom = fields.get("custom") if payloads else None
         self._custom: Payload = orjson.loads(custom) if custom else None
-        self._take_payloads(snapshot)
+        if payloads:
+            self._take_payloads(snapshot)
 
     def _take_payloads(self, snapshot: Snapshot) -> None:
         birth = snapshot.birth

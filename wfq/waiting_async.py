@@ -72,9 +72,10 @@ class AsyncWaits:
         self._closing = True
         self._book.fail(closed())
         task, self._task = self._task, None
-        if task is not None:
+        while task is not None and not task.done():
+            # Again and again: redis-py may swallow a cancellation that comes with a reply.
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await asyncio.wait([task], timeout=0.05)
 
     # --- the task
 
@@ -85,7 +86,7 @@ class AsyncWaits:
             try:
                 await self._serve()
                 # A wait may have come while the subscription was being given up.
-                if not self._book:
+                if self._closing or not self._book:
                     return
             except StorageError as exc:
                 retry_s = FIRST_RETRY_S if self._heard_at > heard_at else retry_s * 2
@@ -124,7 +125,7 @@ class AsyncWaits:
     async def _follow(self, subscriber: AsyncSubscriber) -> None:
         idle_at = time.monotonic()
         beat_at = idle_at + BEAT_S
-        while True:
+        while not self._closing:
             await self._read(await self._next_ids(subscriber, beat_at), light=False)
             now = time.monotonic()
             if now >= beat_at:
