@@ -73,6 +73,9 @@ class OrchestratorLoop:
         for thread in (self._turns, self._leases):
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
+        if not self._turns.is_alive():
+            self._waker.close()
+            self._waked.close()
 
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the loop has ended."""
