@@ -52,6 +52,8 @@ def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
         where = parse_where(terms) if terms else None
         return function(bulk=Bulk(ids, where, dry_run, yes), **rest)
 
+    # click shows what is put on last first: the verb's own options, then the shared ones.
+    command = output_option(target_options(command))
     for option in (
         click.option("--yes", is_flag=True, help="Do not ask before acting on a filter."),
         click.option("--dry-run", is_flag=True, help="Only print which instances it would be."),
@@ -59,7 +61,7 @@ def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.argument("ids", metavar="[ID]...", nargs=-1, shell_complete=completing.ids),
     ):
         command = option(command)
-    return output_option(target_options(command))
+    return command
 
 
 def run_bulk(verb: str, bulk: Bulk, act: Verb, statuses: Sequence[str]) -> None:

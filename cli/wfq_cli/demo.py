@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -36,7 +37,9 @@ def demo() -> None:
     """
     screen = Screen()
     began = time.monotonic()
-    with _session() as session, Stage(session) as stage:
+    # Ids of one demo go together; its workers do not meet those of another one.
+    mark = secrets.token_hex(2)
+    with _session(mark) as session, Stage(session, mark) as stage:
         if is_memory(session.url):
             raise ConfigurationError(
                 "the demo needs a server that its processes can share; "
@@ -51,10 +54,11 @@ def demo() -> None:
 
 
 @contextmanager
-def _session() -> Iterator[Session]:
+def _session(mark: str) -> Iterator[Session]:
     """Open the Redis that is configured, or the embedded server; here, if this can be written."""
     target = Target.current()
-    target = Target(target.redis_url, target.namespace or NAMESPACE, target.app_id)
+    app_id = target.app_id or f"bakery-{mark}"
+    target = Target(target.redis_url, target.namespace or NAMESPACE, app_id)
     if _is_kept():
         with open_session(target) as session:
             yield session

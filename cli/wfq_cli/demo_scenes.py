@@ -13,7 +13,7 @@ from typing import Any
 
 from wfq_cli import demo_workflows as bakery
 from wfq_cli.demo_screen import Screen, WrongAnswer, expect
-from wfq_cli.demo_stage import CHANNEL, SLOTS, Stage
+from wfq_cli.demo_stage import SLOTS, Stage
 
 #: Seconds that a scene may take; it needs a fraction of it.
 PATIENCE_S = 20.0
@@ -118,7 +118,7 @@ def purchase_order(stage: Stage, screen: Screen) -> None:
         stage.publish({"order_id": large, "approved": True, "by": "Ada"}, PATIENCE_S)
         expect(stage.output(large, PATIENCE_S), "ordered, approved by Ada", "the large order")
         line.result(
-            f"50 sacks: approved by a message on the channel {CHANNEL}", title="  by pub/sub"
+            f"50 sacks: approved by a message on the channel {stage.channel}", title="  by pub/sub"
         )
         line.say("90 sacks wait for a second, then no longer")
         expect(stage.output(late, PATIENCE_S), "cancelled: no answer in time", "the late order")

@@ -95,7 +95,7 @@ class Screen:
     def text(self, *lines: str) -> None:
         """Print plain lines."""
         for line in lines:
-            click.echo(f" {line}")
+            click.echo(f" {line}".rstrip())
 
     @contextmanager
     def scene(self, title: str) -> Iterator[Progress]:

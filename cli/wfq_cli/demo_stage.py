@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import secrets
 import socket
 import tempfile
 import time
@@ -25,12 +24,11 @@ from wfq_cli.session import Session
 
 #: Activities that one worker runs at a time: few, so that the killed one has work in hand.
 SLOTS = 4
-CHANNEL = "bakery.answers"
 EVENT = "owner-answered"
 APP = "wfq_cli.demo_workflows:bakery"
 
 #: Seconds until the processes must be up.
-_STARTUP_S = 15.0
+_STARTUP_S = 20.0
 #: Short leases: the demo does not want to wait long for what a killed worker had in hand.
 _LEASES = {"WFQ_LEASE_S": "1.5", "WFQ_TASK_LEASE_S": "1.5"}
 
@@ -38,12 +36,12 @@ _LEASES = {"WFQ_LEASE_S": "1.5", "WFQ_TASK_LEASE_S": "1.5"}
 class Stage:
     """The processes of a demo and a client; everything ends with the `with` block."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, mark: str) -> None:
         self._session = session
         self._client = session.client
         self._stack = ExitStack()
-        # Ids of one demo go together, and do not meet those of the last one.
-        self._suffix = secrets.token_hex(2)
+        self._mark = mark
+        self.channel = f"bakery.{mark}"
         self._log: deque[str] = deque(maxlen=200)
         self._notes = Path()
         self._env: dict[str, str] = {}
@@ -67,7 +65,7 @@ class Stage:
         say("starting two workers, the HTTP API and a pub/sub listener")
         self.workers = [self._worker("worker-1"), self._worker("worker-2")]
         self._start("api", "server", "--port", str(port))
-        rule = ("--channel", CHANNEL, "--event", EVENT, "--instance-id-from", "$.order_id")
+        rule = ("--channel", self.channel, "--event", EVENT, "--instance-id-from", "$.order_id")
         self._start("listener", "listen", *rule)
         self.until(self._ready, _STARTUP_S, "the processes do not come up")
 
@@ -98,7 +96,7 @@ class Stage:
         return {int(info.details.get("pid", 0)) for info in live}
 
     def _subscribers(self) -> int:
-        reply = self._session.link.command("PUBSUB", "NUMSUB", CHANNEL)
+        reply = self._session.link.command("PUBSUB", "NUMSUB", self.channel)
         return int(reply[1])
 
     def replace(self, dead: Child) -> None:
@@ -114,7 +112,7 @@ class Stage:
 
     def new_id(self, name: str) -> str:
         """Return an instance id for this demo."""
-        return f"{name}-{self._suffix}"
+        return f"{name}-{self._mark}"
 
     def start(self, workflow: Callable[..., Any], name: str, payload: Any) -> str:
         """Start a workflow and return the id of its instance."""
@@ -154,7 +152,7 @@ class Stage:
     def publish(self, message: Mapping[str, Any], timeout_s: float) -> None:
         """Publish a message on the demo's channel, for the listener."""
         self.until(lambda: self._subscribers() > 0, timeout_s, "nobody listens to the channel")
-        self._session.link.command("PUBLISH", CHANNEL, json.dumps(message))
+        self._session.link.command("PUBLISH", self.channel, json.dumps(message))
 
     def until(self, ask: Callable[[], bool], timeout_s: float, complaint: str) -> None:
         """Return when `ask` says yes. Raises: WrongAnswer."""

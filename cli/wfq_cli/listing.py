@@ -49,6 +49,8 @@ def _filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         wanted = Filter(chosen, name, since, until, id_part, parse_tags(tags))
         return function(wanted=wanted, **rest)
 
+    # click shows what is put on last first: the filters, then the shared options.
+    command = output_option(target_options(command))
     for option in (
         click.option("--tag", "tags", multiple=True, metavar="KEY=VALUE", help="With this tag."),
         click.option("--id", "id_part", metavar="TEXT", help="With this in their id."),
@@ -65,7 +67,7 @@ def _filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
         ),
     ):
         command = option(command)
-    return output_option(target_options(command))
+    return command
 
 
 @click.command("list")
