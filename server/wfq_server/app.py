@@ -24,7 +24,7 @@ from wfq_server.ports import Client
 from wfq_server.probes import Probes
 from wfq_server.security import Doorkeeper, Tokens
 from wfq_server.table import make_operations
-from wfq_server.watching import Gone
+from wfq_server.watching import Gone, Watch
 
 
 def create_app(
@@ -42,7 +42,8 @@ def create_app(
     """
     draining = asyncio.Event() if draining is None else draining
     metrics = Metrics()
-    handlers = Handlers(client, draining, max_body=int(settings.limits.payload_bytes))
+    watch = Watch(client, metrics, draining)
+    handlers = Handlers(client, watch, max_body=int(settings.limits.payload_bytes))
     probes = Probes(client, metrics, draining)
     operations = make_operations(handlers, probes)
     probes.document = openapi_document(operations)

@@ -5,25 +5,26 @@ from __future__ import annotations
 import asyncio
 import time
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from wfq_server.errors import ApiError, retry_later
 from wfq_server.metrics import Metrics
 from wfq_server.security import Doorkeeper
 
-#: Requests that are worked on at once; what comes on top is sent away at once, and may come again.
+#: Requests that are worked on at once, long polls apart; what comes on top is sent away at once,
+#: and may come again.
 MAX_REQUESTS = 2_000
 #: Where an endpoint leaves the name of its operation, for the counters.
 OPERATION = "wfq.operation"
 
 #: On every answer: nothing here is to be guessed at, framed, stored or run by a browser.
-_HEADERS = {
-    "x-content-type-options": "nosniff",
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
-    "referrer-policy": "no-referrer",
-}
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"referrer-policy", b"no-referrer"),
+)
 
 
 class Guard:
@@ -48,12 +49,12 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
-                    headers.setdefault(name, value)
+                headers = message["headers"]
+                given = {name for name, _ in headers}
+                headers.extend(header for header in _HEADERS if header[0] not in given)
                 if self._draining.is_set():
                     # The server stops: a connection that is kept open would be cut.
-                    headers["connection"] = "close"
+                    headers.append((b"connection", b"close"))
             await send(message)
 
         self._metrics.in_flight += 1
@@ -70,7 +71,7 @@ class Guard:
     def _refusal(self, scope: Scope) -> ApiError | None:
         try:
             self._doorkeeper.check(scope["method"], Headers(scope=scope))
-            if self._metrics.in_flight > MAX_REQUESTS:
+            if self._metrics.in_flight - self._metrics.waiting > MAX_REQUESTS:
                 message = f"{MAX_REQUESTS} requests are being worked on; try again"
                 raise retry_later(503, "ERR_TOO_MANY_REQUESTS", message)
         except ApiError as refusal:

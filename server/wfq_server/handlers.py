@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from hashlib import sha256
 
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wfq.errors import WaitTimeout
 from wfq.rerun import SAME_INPUT
 from wfq.storage.keys import check_new_instance_id
 from wfq_server import parameters
@@ -22,7 +20,7 @@ from wfq_server.documents import (
 from wfq_server.errors import ApiError
 from wfq_server.ports import Client, State
 from wfq_server.responses import accepted, follow_up, json_response, no_content
-from wfq_server.watching import event_id, event_stream, until_gone_or
+from wfq_server.watching import Watch, event_id
 
 #: Seconds of a long poll that names no time, and the most it may name; proxies cut longer ones.
 WAIT_S = 30.0
@@ -32,9 +30,9 @@ MAX_WAIT_S = 600.0
 class Handlers:
     """Answers requests with what `client` does."""
 
-    def __init__(self, client: Client, draining: asyncio.Event, *, max_body: int) -> None:
+    def __init__(self, client: Client, watch: Watch, *, max_body: int) -> None:
         self._client = client
-        self._draining = draining
+        self._watch = watch
         self._max_body = max_body
 
     # --- start
@@ -99,21 +97,14 @@ class Handlers:
         timeout_s = min(parameters.seconds(request, "timeout", WAIT_S), MAX_WAIT_S)
         state = await self._state(request)
         if not is_ended(state) and timeout_s > 0:
-            state = await self._ended(request, state.instance_id, timeout_s) or state
+            self._watch.check()
+            ended = await self._watch.until_ended(request, state.instance_id, timeout_s)
+            # It may have gone on without coming to its end.
+            state = ended or await self._state(request)
         if is_ended(state):
             return json_response(status_document(state))
-        state = await self._state(request)
-        headers = {} if is_ended(state) else follow_up(request, state.instance_id)
-        return json_response(status_document(state), 202 if headers else 200, headers)
-
-    async def _ended(self, request: Request, instance_id: str, timeout_s: float) -> State | None:
-        waiting = self._client.wait_for_workflow_completion(
-            instance_id, timeout_in_seconds=timeout_s
-        )
-        try:
-            return await until_gone_or(request, self._draining, waiting)
-        except WaitTimeout:
-            return None
+        headers = follow_up(request, state.instance_id)
+        return json_response(status_document(state), 202, headers)
 
     async def events(self, request: Request) -> Response:
         """Stream the status document as server-sent events, one per change, until the end."""
@@ -123,8 +114,8 @@ class Handlers:
             return no_content(204)
         if request.method == "HEAD":
             return Response(media_type="text/event-stream")
-        stream = event_stream(self._client, state, self._draining)
-        return StreamingResponse(stream, media_type="text/event-stream")
+        self._watch.check()
+        return StreamingResponse(self._watch.events(state), media_type="text/event-stream")
 
     # --- command
 

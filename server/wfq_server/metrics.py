@@ -17,7 +17,9 @@ class Metrics:
     """
 
     def __init__(self) -> None:
+        #: Requests that have no answer yet; `waiting` are those among them that wait on purpose.
         self.in_flight = 0
+        self.waiting = 0
         self._requests: Counter[tuple[str, int]] = Counter()
         self._seconds: Counter[str] = Counter()
         self._buckets: Counter[tuple[str, float]] = Counter()
@@ -44,6 +46,8 @@ class Metrics:
             lines += self._histogram(operation, total)
         lines.append("# TYPE wfq_http_requests_in_flight gauge")
         lines.append(f"wfq_http_requests_in_flight {self.in_flight}")
+        lines.append("# TYPE wfq_http_requests_waiting gauge")
+        lines.append(f"wfq_http_requests_waiting {self.waiting}")
         return "\n".join(lines) + "\n"
 
     def _histogram(self, operation: str, total: int) -> list[str]:

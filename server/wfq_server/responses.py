@@ -48,18 +48,22 @@ def follow_up(request: Request, instance_id: str) -> dict[str, str]:
     The address is the one that the caller used, also where the API is mounted in another
     application or stands behind a proxy that says so. It goes to nobody but that caller.
     """
-    scheme = _forwarded(request, "x-forwarded-proto") or request.url.scheme
-    host = _forwarded(request, "x-forwarded-host") or request.headers.get("host", "")
+    scope = request.scope
     # The path as the caller knows it, without what comes after the component.
-    base = request.scope["path"].partition("/workflows/")[0]
+    base = scope["path"].partition("/workflows/")[0]
+    component = request.path_params["component"]
+    path = quote(f"{base}/workflows/{component}/{instance_id}", safe="/@:~")
+    scheme = _forwarded(request, "x-forwarded-proto") or scope["scheme"]
+    host = _forwarded(request, "x-forwarded-host") or request.headers.get("host", "")
     prefix = _forwarded(request, "x-forwarded-prefix")
-    component = quote(request.path_params["component"], safe="")
-    path = f"{prefix}{quote(base)}/workflows/{component}/{quote(instance_id, safe='@:~')}"
-    location = f"{scheme}://{host}{path}" if host else path
+    location = f"{scheme}://{host}{prefix}{path}" if host else f"{prefix}{path}"
     return {"Location": location, "Retry-After": str(RETRY_AFTER_S)}
 
 
 def _forwarded(request: Request, header: str) -> str:
+    said = request.headers.get(header)
+    if said is None:
+        return ""
     # The first of several proxies is the one that the caller spoke to.
-    value = request.headers.get(header, "").partition(",")[0].strip()
+    value = said.partition(",")[0].strip()
     return value if _FORWARDED[header].match(value) else ""

@@ -15,33 +15,86 @@ from starlette.requests import Request
 
 from wfq.errors import WaitTimeout, WfqError
 from wfq_server.documents import is_ended, rfc3339, status_document
-from wfq_server.errors import one_line
+from wfq_server.errors import one_line, retry_later
+from wfq_server.metrics import Metrics
 from wfq_server.ports import Client, State
 
 T = TypeVar("T")
 
 #: Seconds between comments on a quiet event stream, so that proxies keep it open.
 HEARTBEAT_S = 15.0
+#: Requests that may wait at once; each is a connection, and little else.
+MAX_WAITS = 10_000
 
 
 class Gone(Exception):
     """The client has closed the connection: there is nobody to answer."""
 
 
-async def until_gone_or(
-    request: Request, draining: asyncio.Event, work: Coroutine[Any, Any, T]
-) -> T | None:
-    """Return what `work` returns, or None when the server stops first.
+class Watch:
+    """Waits of one server: how many there are, and that they end with it."""
 
-    Raises: Gone when the client disconnects; whatever `work` raises.
-    """
-    doing = asyncio.create_task(work)
-    gone = asyncio.create_task(_disconnect(request))
-    if await _first_to_end(doing, gone, asyncio.create_task(draining.wait())):
-        return doing.result()
-    if gone.done() and not gone.cancelled():
-        raise Gone
-    return None
+    def __init__(self, client: Client, metrics: Metrics, draining: asyncio.Event) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._draining = draining
+
+    def check(self) -> None:
+        """Raise ApiError 503 when there are too many waits already."""
+        if self._metrics.waiting >= MAX_WAITS:
+            message = f"{MAX_WAITS} callers are waiting already; ask for the status instead"
+            raise retry_later(503, "ERR_TOO_MANY_REQUESTS", message)
+
+    async def until_ended(
+        self, request: Request, instance_id: str, timeout_s: float
+    ) -> State | None:
+        """Return the state of an instance once it has ended, None when it has not within the time
+        or the server stops.
+
+        Raises: Gone when the client disconnects; InstanceNotFound, StorageError.
+        """
+        work = self._client.wait_for_workflow_completion(instance_id, timeout_in_seconds=timeout_s)
+        doing = asyncio.create_task(work)
+        gone = asyncio.create_task(_disconnect(request))
+        self._metrics.waiting += 1
+        try:
+            if await _first_to_end(doing, gone, asyncio.create_task(self._draining.wait())):
+                return doing.result()
+        except WaitTimeout:
+            return None
+        finally:
+            self._metrics.waiting -= 1
+        if gone.done() and not gone.cancelled():
+            raise Gone
+        return None
+
+    async def events(self, state: State) -> AsyncIterator[bytes]:
+        """Yield server-sent events: the status document now, and after each change, to the end."""
+        self._metrics.waiting += 1
+        try:
+            yield _event(state)
+            while not is_ended(state) and not self._draining.is_set():
+                change = self._client.wait_for_workflow_change(
+                    state, timeout_in_seconds=HEARTBEAT_S
+                )
+                try:
+                    state = await self._unless_draining(change) or state
+                except WaitTimeout:
+                    yield b": still here\n\n"
+                except WfqError as exc:
+                    # Purged, or Redis is away: the client learns what to do by connecting again.
+                    said = orjson.dumps({"message": one_line(str(exc))})
+                    yield b"event: error\ndata: %b\n\n" % said
+                    return
+                else:
+                    yield _event(state)
+        finally:
+            self._metrics.waiting -= 1
+
+    async def _unless_draining(self, work: Coroutine[Any, Any, T]) -> T | None:
+        doing = asyncio.create_task(work)
+        ended = await _first_to_end(doing, asyncio.create_task(self._draining.wait()))
+        return doing.result() if ended else None
 
 
 async def _first_to_end(doing: asyncio.Task[Any], *others: asyncio.Task[Any]) -> bool:
@@ -59,31 +112,6 @@ async def _first_to_end(doing: asyncio.Task[Any], *others: asyncio.Task[Any]) ->
 async def _disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-async def event_stream(
-    client: Client, state: State, draining: asyncio.Event
-) -> AsyncIterator[bytes]:
-    """Yield server-sent events: the status document now, and after each change, until the end."""
-    yield _event(state)
-    while not is_ended(state) and not draining.is_set():
-        change = client.wait_for_workflow_change(state, timeout_in_seconds=HEARTBEAT_S)
-        try:
-            state = await _unless_draining(change, draining) or state
-        except WaitTimeout:
-            yield b": still here\n\n"
-        except WfqError as exc:
-            # Purged, or Redis is away: the client learns what to do by connecting again.
-            yield b"event: error\ndata: %b\n\n" % orjson.dumps({"message": one_line(str(exc))})
-            return
-        else:
-            yield _event(state)
-
-
-async def _unless_draining(work: Coroutine[Any, Any, T], draining: asyncio.Event) -> T | None:
-    doing = asyncio.create_task(work)
-    ended = await _first_to_end(doing, asyncio.create_task(draining.wait()))
-    return doing.result() if ended else None
 
 
 def event_id(state: State) -> str:

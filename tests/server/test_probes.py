@@ -9,7 +9,7 @@ import pytest
 
 from tests.server.kit import BASE, Api, FakeClient, is_error, with_state
 from wfq.errors import StorageUnavailable
-from wfq_server import guard, probes
+from wfq_server import guard, probes, watching
 from wfq_server.operations import VERSIONS
 
 
@@ -77,6 +77,18 @@ def test_too_many_requests_at_once_are_sent_away(monkeypatch: pytest.MonkeyPatch
 
     assert is_error(response, 503, "ERR_TOO_MANY_REQUESTS")
     assert response.headers["retry-after"] == "1"
+
+
+def test_too_many_waits_are_sent_away_and_other_requests_are_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watching, "MAX_WAITS", 0)
+    api = Api(with_state())
+
+    for path in ("wait", "events"):
+        response = api.run("GET", f"{BASE}/12345678/{path}")
+        assert is_error(response, 503, "ERR_TOO_MANY_REQUESTS")
+    assert api.run("GET", f"{BASE}/12345678").status_code == 200
 
 
 def test_the_openapi_document_lists_every_route() -> None:
