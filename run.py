@@ -34,6 +34,7 @@ USAGE = """usage: python3 run.py COMMAND [ARGUMENT...]
   test         all tests; arguments go to pytest
   check        lint, format and types
   fix          what of lint and format can be repaired
+  bench        the benchmarks; bench --help tells which
   build        the wheel and the sdist, into dist/
   constraints  write the installed versions to constraints.txt
 """
@@ -175,6 +176,10 @@ def test(arguments: "list[str]") -> int:
     become(["-m", "pytest", *spread, *arguments])
 
 
+def bench(arguments: "list[str]") -> int:
+    become(["-m", "benchmarks", *arguments])
+
+
 def check(arguments: "list[str]") -> int:
     ruff = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
     return each([*ruff, ["-m", "mypy"]])
@@ -226,6 +231,7 @@ TASKS = {
     "dev": lambda rest: wfq(["dev", *rest]),
     "wfq": wfq,
     "test": test,
+    "bench": bench,
     "check": check,
     "fix": fix,
     "build": build,

@@ -1,0 +1,78 @@
+"""The command: ``python3 run.py bench [--quick] [WORKLOAD...]``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks import machine, w1, w3, w4
+from benchmarks.result import describe
+from benchmarks.suite import Case, Options, run_case
+
+CASES: list[Case] = [*w1.CASES, *w3.CASES, *w4.CASES]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(arguments)
+    chosen = choose(given.workloads)
+    if not chosen:
+        names = ", ".join(dict.fromkeys(case.workload for case in CASES))
+        print(f"no workload {' '.join(given.workloads)!r}; there are {names}", file=sys.stderr)
+        return 2
+    options = Options(
+        size="tiny" if given.tiny else "quick" if given.quick else "full",
+        with_limit=not given.no_limit,
+        profiles=given.profile,
+        repeat=given.repeat,
+    )
+    found: dict[str, Any] = {"machine": machine.describe(), "size": options.size, "results": []}
+    print(machine.line(found["machine"]), flush=True)
+    for case in chosen:
+        result = run_case(case, options)
+        print(describe(result), flush=True)
+        found["results"].append(result.document())
+        _save(given.json, found)
+    return 0
+
+
+def choose(words: Sequence[str]) -> list[Case]:
+    """The cases that the words name: ``w1``, or part of a case's name."""
+    if not words:
+        return list(CASES)
+    wanted = [word.lower() for word in words]
+    return [c for c in CASES if any(_fits(c, word) for word in wanted)]
+
+
+def _fits(case: Case, word: str) -> bool:
+    workload, _, part = word.partition(":")
+    return workload == case.workload.lower() and part in case.name.lower()
+
+
+def _save(path: Path | None, found: dict[str, Any]) -> None:
+    if path is not None:
+        path.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
+    parser.add_argument(
+        "workloads",
+        nargs="*",
+        metavar="WORKLOAD",
+        help="w1 ... w7, idle; w1:one chooses the cases of W1 with 'one' in their names",
+    )
+    parser.add_argument("--quick", action="store_true", help="smaller, one sample of each")
+    parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--repeat", type=int, metavar="N", help="samples of each case")
+    parser.add_argument("--no-limit", action="store_true", help="leave the replays out")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write the results there too")
+    parser.add_argument("--profile", type=Path, metavar="DIR", help="flame graphs, by py-spy")
+    return parser  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""Runs cases: samples on one stage, then a recording and its replays for the limit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from benchmarks.fleet import Layout
+from benchmarks.profile import Profiler
+from benchmarks.replay import WINDOW, Arranger, Replayed, Trace, replay
+from benchmarks.result import CaseResult, Target, limit_of
+from benchmarks.stage import Outcome, Sample, Stage
+
+Size = Literal["full", "quick", "tiny"]
+
+#: How much to do, by size.
+Units = Mapping[Size, int]
+
+#: Does `units` of work on a stage and tells what it found.
+Work = Callable[[Stage, int], Outcome | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One measurement of a workload. `units` by size; `unit`: what is counted."""
+
+    workload: str
+    name: str
+    layout: Layout
+    work: Work
+    units: Units
+    unit: str = "workflow"
+    targets: Sequence[Target] = ()
+    #: Whether the trace is replayed for a limit, and how: 1 = one command after the other.
+    limit: bool = True
+    at_once: int = WINDOW
+    #: Units before the first sample, so that threads and caches are there.
+    warm_up: int = 200
+    #: Samples on one stage, of each size; the medians count.
+    repeat: Units = field(default_factory=lambda: {"full": 3, "quick": 1, "tiny": 1})
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How the suite runs."""
+
+    size: Size = "full"
+    with_limit: bool = True
+    #: Where flame graphs go; None makes none.
+    profiles: Path | None = None
+    repeat: int | None = None
+
+
+def run_case(case: Case, options: Options) -> CaseResult:
+    """Measure one case and its limit, each sample beside a replay, as near as they can be."""
+    units = case.units[options.size]
+    recording = record(case, units) if case.limit and options.with_limit else None
+    samples: list[Sample] = []
+    replays: list[Replayed] = []
+    with Stage(case.layout) as stage:
+        if case.warm_up:
+            case.work(stage, min(units, case.warm_up))
+        for _ in range(options.repeat or case.repeat[options.size]):
+            samples.append(stage.measure(units, lambda: case.work(stage, units)))
+            if recording is not None:
+                replays.append(replay(recording.trace, at_once=case.at_once))
+        if options.profiles is not None:
+            # One more, which does not count: the profiler costs too.
+            with Profiler(stage.fleet.pids(), options.profiles, f"{case.workload}-{case.name}"):
+                case.work(stage, units)
+    limit = None if recording is None else limit_of(recording.sample, replays)
+    return CaseResult(case.workload, case.name, case.unit, samples, limit, case.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """A case's commands, and the run in which they were recorded."""
+
+    trace: Trace
+    sample: Sample
+
+
+def record(case: Case, units: int) -> Recording:
+    """Run the case with every command recorded, which makes the server slower."""
+    with Stage(case.layout, record=True) as stage:
+        if case.warm_up:
+            case.work(stage, min(units, case.warm_up))
+        sample = stage.measure(units, lambda: case.work(stage, units))
+        assert stage.recorder is not None
+        done = stage.completed()
+        executed = stage.recorder.finish()
+    trace = Arranger().arrange(executed)
+    trace.completed = done
+    return Recording(trace, sample)
