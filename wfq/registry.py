@@ -136,8 +136,8 @@ class Registry:
 
         name: None = its alternate name, else its own. version: a name may have one function
         without version and any number with; an instance stays with the one it started on.
-        is_latest: new instances get this one; without any such, the function without version,
-        else the one registered last.
+        is_latest: new instances get this one; of several such the one registered last, as in
+        Dapr; without any, the function without version, else the one registered last.
         Raises: ConfigurationError.
         """
         label = _label(fn, name)
@@ -151,9 +151,6 @@ class Registry:
             of = f" version {version!r}" if version else ""
             raise _duplicate("workflow", f"{label!r}{of}", known.function, fn)
         self._refuse_second_name(self._workflow_refs, fn, label, "workflow")
-        flagged = self._latest.get(label)
-        if is_latest and flagged is not None:
-            raise _duplicate("latest version of workflow", repr(label), flagged.function, fn)
         signature = workflow_signature(fn)
         entry = WorkflowEntry(
             name=label,

@@ -86,6 +86,23 @@ def test_a_name_that_is_taken_is_an_error_that_names_both() -> None:
         def second(ctx: wf.WorkflowContext) -> None: ...
 
 
+def test_of_several_latest_versions_the_last_one_counts() -> None:
+    wfr = wf.WorkflowRuntime()
+
+    @wfr.versioned_workflow(name="flow", is_latest=True)
+    def flow_v1(ctx: wf.WorkflowContext) -> int:
+        return 1
+
+    assert wf.testing.run(wfr, flow_v1) == 1
+
+    @wfr.versioned_workflow(name="flow", is_latest=True)
+    def flow_v2(ctx: wf.WorkflowContext) -> int:
+        return 2
+
+    assert wf.testing.run(wfr, flow_v1) == 2
+    assert [entry.version for entry in wfr.registry.workflows()] == ["flow_v1", "flow_v2"]
+
+
 def test_daprs_arguments_are_accepted() -> None:
     wfr = wf.WorkflowRuntime("localhost", "50001", None, maximum_concurrent_activity_work_items=3)
 
