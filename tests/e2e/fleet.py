@@ -28,7 +28,7 @@ class Fleet:
         process = self._processes.wfq(
             "worker", self.app, *roles, env={"WFQ_REDIS_URL": self.url, **LEASES, **(env or {})}
         )
-        process.wait_for_log("is ready")
+        process.wait_for_log("ready as")
         return process
 
     def output(self, instance_id: str, timeout_s: float = 30.0) -> object:

@@ -33,7 +33,7 @@ class Town:
         log = self.server.wait_for_log("HTTP API on http", 30)
         self.url = re.findall(r"HTTP API on (http://\S+)", log)[0]
         self.api = httpx.Client(base_url=f"{self.url}/v1.0/workflows/dapr", timeout=30)
-        self.worker.wait_for_log("is ready", 30)
+        self.worker.wait_for_log("ready as", 30)
 
     def wfq(self, *arguments: str | Path) -> Spawned:
         return self._processes.wfq(*arguments, env=self.env)
@@ -205,7 +205,7 @@ def test_a_listener_that_is_killed_in_mid_flight_loses_nothing(town: Town, valke
     ]  # fmt: skip
     town.env["WFQ_FAILPOINTS"] = "listen.before_ack=kill"
     doomed = town.wfq(*listen)
-    doomed.wait_for_log("is ready", 30)
+    doomed.wait_for_log("ready as", 30)
     with command_client(valkey_url) as client:
         client.xadd("approvals", {"data": '{"order":"o","by":"Jane"}'})
         assert doomed.wait() == -signal.SIGKILL

@@ -21,10 +21,12 @@ from wfq_workers.lane import Lane
 log = logging.getLogger("wfq.orchestrator")
 
 #: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
-REPORT_S = 2.0
-SILENT_MS = 7_000
+REPORT_S = 1.5
+SILENT_MS = 5_000
 #: Seconds between looks at one partition that others hold.
 PROBE_S = 1.0
+#: Milliseconds after its expiry at which a lease that nobody took is up for adoption.
+ORPHAN_MS = 500
 
 
 class Ownership:
@@ -39,6 +41,8 @@ class Ownership:
         self._reported = 0.0
         self._renewed = 0.0
         self._look_again = [0.0] * engine.namespace.partitions
+        #: Partitions beyond the share, of a member that seems to have died.
+        self._adopted: set[int] = set()
         #: Seconds between ticks: several renewals fit into a lease.
         self.period_s = min(0.5, engine.lease_ms / 1000 / 6)
 
@@ -88,25 +92,37 @@ class Ownership:
         engine.clock.set(now_ms)
         link.command("ZADD", key, now_ms, engine.worker_id)
         rows = link.command("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf")
-        self._members = sorted(row.decode() for row in rows)
-        if self._members and self._members[0] == engine.worker_id:
+        members = sorted(row.decode() for row in rows) or [engine.worker_id]
+        if members != self._members:
+            self._members = members
+            self._adopted.clear()
+        if members[0] == engine.worker_id:
             link.command("ZREMRANGEBYSCORE", key, "-inf", now_ms - 20 * SILENT_MS)
 
     def _deal(self, link: SyncLink) -> None:
         """Move the lanes' wanted partitions towards this orchestrator's share."""
-        engine = self._engine
-        total = engine.namespace.partitions
-        members = self._members or [engine.worker_id]
+        total, members = self._engine.namespace.partitions, self._members
         share = -(-total // len(members))
         wanted = {number for lane in self._lanes for number in lane.wanted}
-        if len(wanted) > share:
-            for number in sorted(wanted)[share:]:
-                self._give_up(number)
-        elif len(wanted) < share:
-            for number in self._probe(link, wanted, share - len(wanted)):
-                lane = min(self._lanes, key=lambda lane: len(lane.wanted))
-                lane.wanted |= {number}
-                self._wake()
+        own = sorted(wanted - self._adopted)
+        for number in own[share:]:
+            self._give_up(number)
+        if len(own) < share:
+            found = self._probe(link, self._candidates(wanted, watch=False), 0)
+            self._take(found[: share - len(own)])
+        else:
+            # The others have their share to take, unless one of them has just died: what
+            # stays without an owner is adopted until the member list tells.
+            orphans = self._probe(link, self._candidates(wanted, watch=True), ORPHAN_MS)
+            self._adopted.update(orphans)
+            self._take(orphans)
+
+    def _take(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            lane = min(self._lanes, key=lambda lane: len(lane.wanted))
+            lane.wanted |= {number}
+        if numbers:
+            self._wake()
 
     def _give_up(self, number: int) -> None:
         for lane in self._lanes:
@@ -114,28 +130,41 @@ class Ownership:
                 lane.wanted -= {number}
                 self._wake()
 
-    def _probe(self, link: SyncLink, wanted: set[int], most: int) -> list[int]:
-        """Partitions nobody holds, at most `most`; each is looked at about once a second."""
-        engine = self._engine
+    def _candidates(self, wanted: set[int], *, watch: bool) -> list[int]:
+        """Partitions to look at now; each about once a second.
+
+        With `watch`, or with more members than partitions, only those few that fall to this
+        member, so that the members together look at each partition about twice a second.
+        """
         now = time.monotonic()
-        total, members = engine.namespace.partitions, self._members
-        rank = members.index(engine.worker_id) if engine.worker_id in members else 0
+        total, members = self._engine.namespace.partitions, self._members
+        rank = members.index(self._engine.worker_id) if self._engine.worker_id in members else 0
         candidates = []
         for offset in range(total):
             # Members start their search at different places, so that they seldom collide.
             number = (offset + rank * total // len(members)) % total
-            # More members than partitions: each of the spare ones watches only a few.
-            spare = len(members) > total and (number - rank) % total > 1
-            if number not in wanted and not spare and now >= self._look_again[number]:
+            few = watch or len(members) > total
+            if few and (number - rank) % min(len(members), total) > 1:
+                continue
+            if number not in wanted and now >= self._look_again[number]:
                 self._look_again[number] = now + PROBE_S
                 candidates.append(number)
+        return candidates
+
+    def _probe(self, link: SyncLink, candidates: list[int], expired_ms: int) -> list[int]:
+        """Those of the partitions whose lease is gone or expired at least `expired_ms` ago."""
         if not candidates:
             return []
+        engine = self._engine
         server_ms = engine.now_ms()
         free = []
         for number in candidates:
             lease = engine.namespace.lease(number, engine.queue)
             expires = link.command("HGET", lease, "expires")
-            if expires is None or int(expires) <= server_ms:
+            if expires is None:
+                # Given up in good order, for the member that takes its share.
+                if not expired_ms:
+                    free.append(number)
+            elif int(expires) <= server_ms - expired_ms:
                 free.append(number)
-        return free[:most]
+        return free
