@@ -55,11 +55,9 @@ class Handlers:
         given = query.get("instanceID") or query.get("instanceId")
         if given:
             return parameters.checked_id(given, check_new_instance_id)
-        key = request.headers.get("idempotency-key")
+        key = parameters.key(request.headers.get("idempotency-key"), "Idempotency-Key")
         if key is None:
             return None
-        if not 1 <= len(key) <= 255:
-            parameters.refuse("the Idempotency-Key must have 1 to 255 characters")
         # The key decides the id, so that a repetition meets the instance of the first time.
         text = "\0".join((app_id or "", name, key))
         return f"key-{sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()[:32]}"
@@ -123,10 +121,12 @@ class Handlers:
         """Queue an external event."""
         instance_id = parameters.instance_id(request)
         event = parameters.name(request, "event", "ERR_WORKFLOW_EVENT_NAME_MISSING")
-        key = request.query_params.get("eventID") or request.headers.get("idempotency-key")
+        key = parameters.key(request.query_params.get("eventID"), "eventID")
+        if key is None:
+            key = parameters.key(request.headers.get("idempotency-key"), "Idempotency-Key")
         body = await self._body(request)
         data = None if body is None else body.value
-        await self._client.raise_workflow_event(instance_id, event, data=data, event_id=key or None)
+        await self._client.raise_workflow_event(instance_id, event, data=data, event_id=key)
         return no_content(202)
 
     async def terminate(self, request: Request) -> Response:

@@ -18,6 +18,8 @@ PAGE = 100
 MAX_PAGE = 1000
 #: Characters of the names of workflows and events.
 MAX_NAME = 500
+#: Characters of event ids and idempotency keys.
+MAX_KEY = 255
 
 
 def refuse(message: str, code: str = "ERR_MALFORMED_REQUEST") -> NoReturn:
@@ -89,7 +91,7 @@ def start_at(request: Request) -> datetime | timedelta | None:
 
 def moment(request: Request, name: str) -> datetime | None:
     given = request.query_params.get(name)
-    if not given:
+    if given is None:
         return None
     try:
         # A plus sign in a query means a space.
@@ -105,6 +107,13 @@ def limit(request: Request) -> int:
     if not 1 <= rows <= MAX_PAGE:
         refuse(f"{asked}: a page has 1 to {MAX_PAGE} rows")
     return rows
+
+
+def key(given: str | None, what: str) -> str | None:
+    """Return a key that makes a request count once, None where there is none."""
+    if given is not None and not 1 <= len(given) <= MAX_KEY:
+        refuse(f"{what}: a key has 1 to {MAX_KEY} characters")
+    return given
 
 
 def number(request: Request, name: str) -> int:

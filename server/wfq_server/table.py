@@ -21,8 +21,22 @@ _INTEGER: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 999_999_
 _ROWS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": PAGE}
 _TIME: dict[str, Any] = {"type": "string", "format": "date-time"}
 _BOOLEAN: dict[str, Any] = {"type": "boolean", "default": True}
-_NEW_ID: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{1,200}$"}
+#: Empty is the same as not given, as with Dapr.
+_NEW_ID: dict[str, Any] = {"type": "string", "pattern": "^[A-Za-z0-9._:@-]{0,200}$"}
+_STATUS = f"({'|'.join(STATUSES)})"
+_STATUS_LIST: dict[str, Any] = {"type": "string", "pattern": f"^{_STATUS}(,{_STATUS})*$"}
 _KEY: dict[str, Any] = {"type": "string", "minLength": 1, "maxLength": 255}
+
+#: The simplest of the forms that are read; see `wfq.durations`.
+_DURATION: dict[str, Any] = {
+    "type": "string",
+    "pattern": r"^[0-9]{1,5}(\.[0-9]{1,3})?(ms|[smhd])?$",
+}
+_CURSOR: dict[str, Any] = {
+    "type": "string",
+    "pattern": "^[0-9]{1,15}:[A-Za-z0-9._:@~-]{1,1000}$",
+}
+_TAG: dict[str, Any] = {"type": "string", "pattern": r"^[A-Za-z0-9._:/@\-]{1,100}=.{0,100}$"}
 
 _APP_ID = Parameter("appID", "The application that has the workflow's code.", _NEW_ID)
 _RECURSIVE = Parameter("recursive", "Whether its children are meant as well.", _BOOLEAN)
@@ -51,7 +65,7 @@ def _starting(handlers: Handlers) -> list[Operation]:
                 Parameter("instanceID", "Id of the instance; a new one unless given.", _NEW_ID),
                 _APP_ID,
                 Parameter("startAt", "Not before this time.", _TIME),
-                Parameter("delay", "Not before so much time has passed, such as 30s."),
+                Parameter("delay", "Not before so much time has passed, such as 30s.", _DURATION),
                 Parameter(
                     "Idempotency-Key",
                     "Without an id: the same key again is the same start.",
@@ -87,19 +101,15 @@ def _reading(handlers: Handlers) -> list[Operation]:
             "ERR_LIST_WORKFLOWS",
             {200: Answer("A page; the token, if there is one, leads to the next.", "List")},
             (
-                Parameter(
-                    "status",
-                    "Only these statuses, with commas between them.",
-                    {"type": "string", "examples": [STATUSES[0], "RUNNING,SUSPENDED"]},
-                ),
+                Parameter("status", "Only these, with commas between them.", _STATUS_LIST),
                 Parameter("name", "Only instances of this workflow."),
                 _APP_ID,
                 Parameter("createdAfter", "Only instances created at or after this time.", _TIME),
                 Parameter("createdBefore", "Only instances created at or before this time.", _TIME),
-                Parameter("tag", "Only instances with this tag, written key=value; repeatable."),
+                Parameter("tag", "Only instances with this tag, as key=value; repeatable.", _TAG),
                 Parameter("idContains", "Only instances whose id has this part."),
                 Parameter("limit", "Rows of a page; also pageSize.", _ROWS),
-                Parameter("continuationToken", "The token of the page before."),
+                Parameter("continuationToken", "The token of the page before.", _CURSOR),
             ),
         ),
         Operation(
@@ -125,7 +135,7 @@ def _reading(handlers: Handlers) -> list[Operation]:
                 202: Answer("It has not ended within the time: ask again.", "Status"),
                 404: _UNKNOWN,
             },
-            (Parameter("timeout", "How long, such as 30s; at most 10m."),),
+            (Parameter("timeout", "How long, such as 30s; at most 10m.", _DURATION),),
         ),
         Operation(
             "FollowWorkflow",
