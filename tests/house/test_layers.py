@@ -31,6 +31,7 @@ LAYERS = (
     ),
     ("wfq.storage",),
     (
+        "wfq.checker",
         "wfq.client",
         "wfq.history",
         "wfq.ids",

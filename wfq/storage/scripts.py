@@ -42,12 +42,14 @@ DELIVER = _load("deliver")
 DISPATCH = _load("dispatch")
 FETCH = _load("fetch")
 FIRE = _load("fire")
+INSPECT = _load("inspect")
 LIST = _load("list")
 PURGE = _load("purge")
 READ = _load("read")
 RELEASE = _load("release")
 RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
+RERUN = _load("rerun")
 START = _load("start")
 
 ALL = (
@@ -61,12 +63,14 @@ ALL = (
     DISPATCH,
     FETCH,
     FIRE,
+    INSPECT,
     LIST,
     PURGE,
     READ,
     RELEASE,
     RENEW,
     RENEW_TASKS,
+    RERUN,
     START,
 )
 

@@ -1,0 +1,162 @@
+"""Checking a whole namespace, instance by instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wfq.checker.evidence import ENDED
+from wfq.checker.judge import Verdict, children_of, judge, ledger_of
+from wfq.checker.ledger import Ledger
+from wfq.checker.report import Report, Violation
+from wfq.checker.tidiness import check_quiet
+from wfq.core import actions as act
+from wfq.storage.inspection import InstanceState, Look, PartitionKeys, inspect, survey
+from wfq.storage.instances import INDEXED
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq.storage.scripts import Call
+
+#: Instances of one look.
+BATCH = 200
+#: Looks until the children that a look reveals are all part of it.
+ROUNDS = 5
+#: How often a violation must be seen: keys that came up meanwhile may have hidden something.
+CONFIRMATIONS = 2
+_KINDS = {
+    act.SCHEDULE_TASK: "open activities",
+    act.CREATE_TIMER: "open timers",
+    act.WAIT_FOR_EVENT: "open event waits",
+    act.START_CHILD: "open children",
+}
+
+
+def check_namespace(
+    link: SyncLink, namespace: Namespace, *, quiet: bool = False, before: Report | None = None
+) -> Report:
+    """Check every instance. `before` is an earlier report, to compare with.
+
+    `quiet` also checks what holds only when nothing has happened for a while.
+    Raises: StorageError.
+    """
+    return _Check(link, namespace, before).run(quiet)
+
+
+def check_instance(link: SyncLink, namespace: Namespace, instance_id: str) -> Report:
+    """Check and explain one instance; the report of an unknown one is empty."""
+    check = _Check(link, namespace, None)
+    check.look_at(namespace.partition_of(instance_id), [instance_id])
+    return check.report
+
+
+class _Check:
+    def __init__(self, link: SyncLink, namespace: Namespace, before: Report | None) -> None:
+        self._link = link
+        self._namespace = namespace
+        self._before = before.traces if before is not None else {}
+        self._keys: list[PartitionKeys] = survey(link, namespace)
+        self.report = Report()
+
+    def run(self, quiet: bool) -> Report:
+        for partition, keys in enumerate(self._keys):
+            ids = sorted(keys.instances | keys.histories | self._indexed(partition))
+            for first in range(0, len(ids), BATCH):
+                self.look_at(partition, ids[first : first + BATCH])
+            for key in keys.strange:
+                self.report.violations.append(Violation("Q8", key, "no such key is known"))
+            if quiet:
+                check_quiet(self._link, self._namespace, partition, keys, self.report)
+        return self.report
+
+    def _indexed(self, partition: int) -> set[str]:
+        found: set[str] = set()
+        for status in INDEXED:
+            key = self._namespace.index(partition, status)
+            found.update(m.decode() for m in self._link.command("ZRANGE", key, 0, -1))
+        return found
+
+    def look_at(self, partition: int, ids: Sequence[str]) -> None:
+        """Judge instances of one partition; what seems wrong is looked at again."""
+        verdicts = self._judge(partition, ids)
+        for _ in range(CONFIRMATIONS - 1):
+            doubtful = [i for i, verdict in verdicts.items() if verdict.wrong]
+            if not doubtful:
+                break
+            self._keys = survey(self._link, self._namespace)
+            for instance_id in doubtful:
+                verdicts.pop(instance_id)
+                verdicts.update(self._judge(partition, [instance_id]))
+        for instance_id, verdict in verdicts.items():
+            self._enter(instance_id, verdict)
+
+    def _enter(self, instance_id: str, verdict: Verdict) -> None:
+        report = self.report
+        report.violations += [Violation(name, instance_id, text) for name, text in verdict.wrong]
+        if verdict.trace is not None:
+            report.traces[instance_id] = verdict.trace
+            report.counts[verdict.trace.status or "RUNNING"] += 1
+        if verdict.explanation or verdict.trace is None or verdict.trace.status not in ENDED:
+            report.explanations[instance_id] = verdict.explanation or "unknown"
+        for kind in verdict.open_kinds:
+            report.counts[_KINDS[kind]] += 1
+
+    def _judge(self, partition: int, ids: Sequence[str]) -> dict[str, Verdict]:
+        look, ledgers = self._look(partition, ids)
+        far = self._far(partition, ids, ledgers)
+        if far:
+            # A message that arrived while we looked elsewhere is here now, if it ever was there.
+            look, ledgers = self._look(partition, ids)
+        verdicts = {}
+        for instance_id in ids:
+            state = look.instances[instance_id]
+            if state.exists:
+                verdicts[instance_id] = judge(
+                    self._namespace, look, state, ledgers[instance_id], far,
+                    self._before.get(instance_id),
+                )  # fmt: skip
+            elif state.indexes:
+                places = ", ".join(state.indexes)
+                wrong = [("Q7", f"it does not exist, and is in the index of {places}")]
+                verdicts[instance_id] = Verdict(wrong)
+        return verdicts
+
+    def _look(self, partition: int, ids: Sequence[str]) -> tuple[Look, dict[str, Ledger]]:
+        """A look at instances and, in the same moment, at their children beside them."""
+        wanted = dict.fromkeys(ids)
+        for _ in range(ROUNDS):
+            look = self._link.run(self._inspect(partition, list(wanted)))
+            ledgers = {i: _ledger(look.instances[i]) for i in ids}
+            near = [
+                child
+                for ledger in ledgers.values()
+                for child in children_of(ledger)
+                if self._namespace.partition_of(child) == partition and child not in wanted
+            ]
+            if not near:
+                break
+            wanted.update(dict.fromkeys(near))
+        return look, ledgers
+
+    def _far(
+        self, partition: int, ids: Sequence[str], ledgers: dict[str, Ledger]
+    ) -> dict[int, Look]:
+        """Looks at the children in other partitions."""
+        wanted: dict[int, dict[str, None]] = {}
+        for instance_id in ids:
+            for child in children_of(ledgers[instance_id]):
+                home = self._namespace.partition_of(child)
+                if home != partition:
+                    wanted.setdefault(home, {})[child] = None
+        return {
+            home: self._link.run(self._inspect(home, list(children)))
+            for home, children in wanted.items()
+        }
+
+    def _inspect(self, partition: int, ids: Sequence[str]) -> Call[Look]:
+        keys = self._keys[partition]
+        return inspect(
+            self._namespace, partition, ids, sorted(keys.queues), sorted(keys.activity_queues)
+        )
+
+
+def _ledger(state: InstanceState) -> Ledger:
+    return ledger_of(state) if state.records else Ledger()
