@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from wfq.registry import Registry
 from wfq.rules import ListenerRule
@@ -53,8 +53,22 @@ def make_loops(place: Place, job: Job) -> list[Loop]:
 
     loops = [_MAKERS[role](place, job) for role in job.roles]
     details = describe(place, job)
-    loops.append(Presence(place.url, place.namespace, place.worker_id, lambda: details))
+    counting = [loop for loop in loops if isinstance(loop, Counting)]
+
+    def report() -> dict[str, Any]:
+        return {**details, **{loop.name: loop.counts() for loop in counting}}
+
+    loops.append(Presence(place.url, place.namespace, place.worker_id, report))
     return loops
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A loop whose counts go into the register of workers, from where `/metrics` has them."""
+
+    name: str
+
+    def counts(self) -> dict[str, dict[str, int]]: ...
 
 
 def _orchestrator(place: Place, job: Job) -> Loop:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
+
 from wfq.aio import WorkflowClient
 from wfq.scope import Scope
 from wfq.start_once import start_once
@@ -32,6 +34,20 @@ class ApiClient(WorkflowClient):
         """Raise StorageError unless Redis answers."""
         await self._do(_ping)
 
+    async def workers(self) -> dict[str, dict[str, Any]]:
+        """Return what each live worker registered, by its id."""
+        return await self._do(_workers)
+
 
 def _ping(_: Scope) -> Operation[None]:
     yield Command(("PING",))
+
+
+def _workers(scope: Scope) -> Operation[dict[str, dict[str, Any]]]:
+    ids = yield Command(("ZRANGE", scope.namespace.workers, 0, -1))
+    if not ids:
+        return {}
+    names = [worker_id.decode() for worker_id in ids]
+    found = yield Command(("MGET", *map(scope.namespace.worker, names)))
+    # One that died is in the list for a while after its details have expired.
+    return {n: orjson.loads(text) for n, text in zip(names, found, strict=True) if text}

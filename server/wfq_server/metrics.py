@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 #: Upper bounds of the duration buckets, in seconds.
 BUCKETS_S = (0.001, 0.005, 0.025, 0.1, 0.5, 2.5, 10.0)
@@ -59,3 +61,30 @@ class Metrics:
         lines.append(f'{name}_sum{{operation="{operation}"}} {self._seconds[operation]:.6f}')
         lines.append(f'{name}_count{{operation="{operation}"}} {total}')
         return lines
+
+
+def render_workers(workers: Mapping[str, Mapping[str, Any]] | None) -> str:
+    """Return gauges of the live workers, and what their listeners count; None: Redis is away."""
+    lines = ["# TYPE wfq_redis_up gauge", f"wfq_redis_up {int(workers is not None)}"]
+    roles = Counter(role for details in (workers or {}).values() for role in details["roles"])
+    lines.append("# TYPE wfq_workers gauge")
+    lines += [f'wfq_workers{{role="{_escaped(r)}"}} {n}' for r, n in sorted(roles.items())]
+    messages: list[str] = []
+    cuts: list[str] = []
+    for worker, details in sorted((workers or {}).items()):
+        for source, counts in sorted(details.get("listener", {}).items()):
+            labels = f'worker="{_escaped(worker)}",source="{_escaped(source)}"'
+            cut = int(counts.get("cuts", 0))
+            cuts.append(f"wfq_listener_subscription_cuts_total{{{labels}}} {cut}")
+            messages += [
+                f'wfq_listener_messages_total{{{labels},what="{_escaped(what)}"}} {int(number)}'
+                for what, number in counts.items()
+                if what != "cuts"
+            ]
+    lines += ["# TYPE wfq_listener_messages_total counter", *messages]
+    lines += ["# TYPE wfq_listener_subscription_cuts_total counter", *cuts]
+    return "\n".join(lines) + "\n"
+
+
+def _escaped(text: str) -> str:
+    return str(text).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -123,4 +123,7 @@ class Client(Protocol):
     async def check(self) -> None:
         """Raise StorageError unless Redis answers."""
 
+    async def workers(self) -> dict[str, dict[str, Any]]:
+        """Return what each live worker registered, by its id."""
+
     async def close(self) -> None: ...

@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from wfq.errors import WfqError
 from wfq_server.errors import retry_later
-from wfq_server.metrics import CONTENT_TYPE, Metrics
+from wfq_server.metrics import CONTENT_TYPE, Metrics, render_workers
 from wfq_server.ports import Client
 from wfq_server.responses import json_response, no_content
 
@@ -43,8 +43,15 @@ class Probes:
         return no_content(204)
 
     async def metrics(self, request: Request) -> Response:
-        """Answer the counters."""
-        return Response(self._metrics.render(), media_type=CONTENT_TYPE)
+        """Answer the counters: our own also while Redis is away."""
+        try:
+            async with asyncio.timeout(READY_TIMEOUT_S):
+                workers = await self._client.workers()
+        except (TimeoutError, WfqError):
+            text = render_workers(None)
+        else:
+            text = render_workers(workers)
+        return Response(self._metrics.render() + text, media_type=CONTENT_TYPE)
 
     async def openapi(self, request: Request) -> Response:
         """Answer the description of the API."""

@@ -54,6 +54,7 @@ class FakeClient:
     #: Raised by the next call, and by all that follow.
     error: Exception | None = None
     closed: bool = False
+    registered: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def did(self, verb: str, *details: Any) -> None:
         self.calls.append((verb, details))
@@ -140,6 +141,10 @@ class FakeClient:
 
     async def check(self) -> None:
         self.did("check")
+
+    async def workers(self) -> dict[str, dict[str, Any]]:
+        self.did("workers")
+        return self.registered
 
     async def close(self) -> None:
         self.closed = True

@@ -70,6 +70,27 @@ def test_requests_are_counted_by_operation_and_status() -> None:
         assert re.fullmatch(r"# .+|[a-z_]+(\{[^{}]*\})? [0-9.]+", line), line
 
 
+def test_listeners_are_counted_by_source() -> None:
+    counts = {"received": 5, "delivered": 4, "rejected": 1, "cuts": 2, "claimed": 0}
+    listener = {"roles": ["listener"], "listener": {'channel "a"\n': counts}}
+    client = FakeClient(registered={"w1": listener, "w2": {"roles": ["activity", "scheduler"]}})
+
+    text = Api(client).run("GET", "/metrics").text
+
+    labels = r'worker="w1",source="channel \"a\"\n"'
+    assert f'wfq_listener_messages_total{{{labels},what="rejected"}} 1' in text
+    assert f"wfq_listener_subscription_cuts_total{{{labels}}} 2" in text
+    assert 'wfq_workers{role="activity"} 1' in text
+    assert "wfq_redis_up 1" in text
+
+
+def test_counters_are_there_while_redis_is_away() -> None:
+    text = Api(FakeClient(error=StorageUnavailable("away"))).run("GET", "/metrics").text
+
+    assert "wfq_redis_up 0" in text
+    assert "wfq_http_requests_in_flight 1" in text
+
+
 def test_too_many_requests_at_once_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guard, "MAX_REQUESTS", 0)
 
