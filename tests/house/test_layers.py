@@ -38,6 +38,7 @@ LAYERS = (
         "wfq.listing",
         "wfq.operations",
         "wfq.rerun",
+        "wfq.revival",
         "wfq.scope",
         "wfq.session",
         "wfq.session_async",
