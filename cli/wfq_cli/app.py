@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "listen": Entry("run", "listen", "Turn messages into events."),
         "workers": Entry("fleet", "workers", "List live workers."),
         "queues": Entry("fleet", "queues", "List queues and what waits in them."),
+        "dead": Entry("dead", "dead", "Look at what could not be delivered."),
     },
     "Setup": {
         "config": Entry("config", "config", "Show the settings and where they come from."),

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import threading
-import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
 from wfq import failpoints
 from wfq.errors import (
@@ -23,21 +22,11 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff, escaped, one_line
 from wfq_workers.dead_letters import DeadLetter
-from wfq_workers.intents import CompiledRule, Intent, Misfit, Raise, Start
+from wfq_workers.intents import CompiledRule, Doer, Intent, Misfit, Raise, identified
 from wfq_workers.listener_counters import Counters
 from wfq_workers.messages import Message, Rejected
 
 log = logging.getLogger("wfq.listener")
-
-
-class Doer(Protocol):
-    """What a listener asks of the client; both verbs are safe to send again."""
-
-    def raise_event(self, intent: Raise) -> None: ...
-
-    def start(self, intent: Start) -> None: ...
-
-    def close(self) -> None: ...
 
 
 #: What the instance, or the message itself, is to blame for: trying again changes nothing.
@@ -86,7 +75,7 @@ class Courier:
         letters: list[DeadLetter] = []
         intents = self._intents(raw, decode, delivery_id, letters)
         for rule, intent in intents:
-            refusal = self._until_done(lambda done=intent: self._perform(done))
+            refusal = self._until_done(partial(self._perform, intent))
             if refusal is None:
                 return False
             if refusal:
@@ -113,7 +102,7 @@ class Courier:
         misfits: list[str] = []
         for rule in self._rules:
             try:
-                intents.append((rule, _identified(rule.apply(message, delivery_id))))
+                intents.append((rule, identified(rule.apply(message, delivery_id))))
             except Misfit as exc:
                 misfits.append(str(exc))
             except Rejected as exc:
@@ -157,7 +146,7 @@ class Courier:
         )
         self._counters.add(self.source, "rejected")
         command = letter.command(self._namespace)
-        return self._until_done(lambda: self._write(command)) is not None
+        return self._until_done(partial(self._write, command)) is not None
 
     def _write(self, command: tuple[Any, ...]) -> str:
         self._link.command(*command)
@@ -178,12 +167,3 @@ class Courier:
             else:
                 self._backoff.clear()
                 return outcome
-
-
-def _identified(intent: Intent) -> Intent:
-    """Give an intent an id that its repetitions share, where the message has none."""
-    if isinstance(intent, Raise) and intent.event_id is None:
-        return replace(intent, event_id=uuid.uuid4().hex)
-    if isinstance(intent, Start) and intent.instance_id is None:
-        return replace(intent, instance_id=uuid.uuid4().hex)
-    return intent

@@ -5,10 +5,11 @@ Pure: values in, values out.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import uuid
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
+from typing import Any, Protocol
 
 from wfq.errors import InvalidIdentifier
 from wfq.rules import ListenerRule, PathMissing, parse_path
@@ -42,6 +43,26 @@ class Start:
 
 
 Intent = Raise | Start
+
+
+class Doer(Protocol):
+    """What a listener asks of the client; both verbs are safe to send again."""
+
+    def raise_event(self, intent: Raise) -> None: ...
+
+    def start(self, intent: Start) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def identified(intent: Intent) -> Intent:
+    """Give an intent an id that its repetitions share, where the message has none."""
+    if isinstance(intent, Raise) and intent.event_id is None:
+        return replace(intent, event_id=uuid.uuid4().hex)
+    if isinstance(intent, Start) and intent.instance_id is None:
+        return replace(intent, instance_id=uuid.uuid4().hex)
+    return intent
+
 
 _steps = lru_cache(maxsize=1024)(parse_path)
 

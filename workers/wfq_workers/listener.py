@@ -18,8 +18,8 @@ from wfq.settings import Settings
 from wfq.start_once import start_once
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
-from wfq_workers.courier import Courier, Doer
-from wfq_workers.intents import CompiledRule, Raise, Start
+from wfq_workers.courier import Courier
+from wfq_workers.intents import CompiledRule, Doer, Raise, Start
 from wfq_workers.listener_channels import ChannelSource
 from wfq_workers.listener_counters import Counters
 from wfq_workers.listener_streams import StreamSource

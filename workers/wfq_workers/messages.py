@@ -101,14 +101,25 @@ def _attributes(fields: Mapping[bytes, bytes], limit: int) -> dict[str, Any]:
 
 
 def raw_entry(fields: Mapping[bytes, bytes]) -> bytes:
-    """Return a stream entry as one text, for a dead letter."""
-    if b"specversion" not in fields:
+    """Return a stream entry as one text that `decode` reads in the same way, for dead letters."""
+    shown: dict[str, Any] = {
+        k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in fields.items()
+    }
+    if b"specversion" in fields:
         if DATA_FIELD in fields:
-            return fields[DATA_FIELD]
-        if len(fields) == 1:
-            return next(iter(fields.values()))
-    shown = {k.decode("utf-8", "replace"): v.decode("utf-8", "replace") for k, v in fields.items()}
+            shown["data"] = _parsed_or_text(fields[DATA_FIELD])
+    elif DATA_FIELD in fields:
+        return fields[DATA_FIELD]
+    elif len(fields) == 1:
+        return next(iter(fields.values()))
     return orjson.dumps(shown)
+
+
+def _parsed_or_text(data: bytes) -> Any:
+    try:
+        return parse_json(data)
+    except PayloadError:
+        return data.decode("utf-8", "replace")
 
 
 def _cloud_event(value: dict[str, Any]) -> Message:
