@@ -144,7 +144,8 @@ class WorkflowClient:
         (see `get_workflow_history`) is kept, the rest is done again. new_instance_id: None = a
         new UUID; the id itself is allowed once the instance has ended, which it then replaces.
         input: another input of the workflow; with from_event, of the activity or child workflow
-        that event N has scheduled.
+        that event N has scheduled. A child started under an id of the workflow's own choice
+        needs that id to be free again. See `wfq.revival` for what exactly is kept.
         Raises: InstanceNotFound, InstanceAlreadyExists, PayloadError, ConfigurationError.
         """
         return await self._do(

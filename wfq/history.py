@@ -1,21 +1,20 @@
-"""The history of an instance as a flat list of events, numbered as `wfq history` shows them.
+"""The history of an instance as clients show it: numbered events with decoded payloads.
 
-Index 0 is the start of the generation; then, turn by turn, the events that the turn consumed
-and what it decided. The stored form has one element a turn; `expand` is where the two meet.
+`wfq.core.history` says what the stored records mean and numbers the events; this adds types,
+plain payloads and JSON. `place_of` leads back from a number into the records.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import Enum
 from typing import Any
 
 from wfq.codec import Codec
-from wfq.core import actions as act
-from wfq.core import events as ev
-from wfq.core.events import Action, Event, Record
+from wfq.core import history as core
+from wfq.core.events import T_ACTIONS, T_EVENTS, TURN, Record
 from wfq.core.failures import details_from_failure
 from wfq.errors import FailureDetails
 from wfq.state import from_ms
@@ -31,24 +30,39 @@ class HistoryEventType(Enum):
     EXECUTION_SUSPENDED = "ExecutionSuspended"
     EXECUTION_RESUMED = "ExecutionResumed"
     CONTINUED_AS_NEW = "ContinuedAsNew"
-    TERMINATION_REQUESTED = "TerminationRequested"
     TASK_SCHEDULED = "TaskScheduled"
     TASK_COMPLETED = "TaskCompleted"
     TASK_FAILED = "TaskFailed"
     #: No worker knew the activity; the instance waited for one.
-    TASK_UNKNOWN = "TaskUnknown"
+    TASK_STALLED = "TaskStalled"
     TIMER_CREATED = "TimerCreated"
     TIMER_FIRED = "TimerFired"
     EVENT_AWAITED = "EventAwaited"
     EVENT_RAISED = "EventRaised"
     EVENT_SENT = "EventSent"
     EVENT_TIMED_OUT = "EventTimedOut"
-    CHILD_STARTED = "ChildStarted"
-    CHILD_COMPLETED = "ChildCompleted"
-    CHILD_FAILED = "ChildFailed"
+    CHILD_WORKFLOW_SCHEDULED = "ChildWorkflowScheduled"
+    CHILD_WORKFLOW_COMPLETED = "ChildWorkflowCompleted"
+    CHILD_WORKFLOW_FAILED = "ChildWorkflowFailed"
     CUSTOM_STATUS_SET = "CustomStatusSet"
     PATCH_MARKED = "PatchMarked"
-    UNKNOWN = "Unknown"
+
+
+_T = HistoryEventType
+_OUTCOMES = frozenset(
+    (
+        _T.TASK_COMPLETED,
+        _T.TASK_FAILED,
+        _T.TIMER_FIRED,
+        _T.EVENT_TIMED_OUT,
+        _T.CHILD_WORKFLOW_COMPLETED,
+        _T.CHILD_WORKFLOW_FAILED,
+    )
+)
+_RERUNNABLE = frozenset((_T.TASK_SCHEDULED, _T.CHILD_WORKFLOW_SCHEDULED))
+#: What the core calls a payload, by the event it is in.
+_PAYLOADS = ("input", "result", "data", "output", "value")
+_TIMES = ("fire_at_ms", "timeout_at_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +70,9 @@ class HistoryEvent:
     """One event. `timestamp` is naive UTC; `turn` counts from 1, 0 is the start.
 
     name: of the activity, child workflow, external event, patch or workflow. value: plain JSON,
-    the input, result, data or status. task_id: ties what was scheduled to its outcome. due_at:
-    of a timer or timeout. target_id: the child, or the instance that an event was sent to.
+    the input, result, data, output or status. task_id: ties what was scheduled to its outcome.
+    due_at: of a timer or timeout. target_id: the child, or the instance that an event was sent
+    to. details: what else is known, such as options.
     """
 
     index: int
@@ -71,7 +86,7 @@ class HistoryEvent:
     attempts: int | None = None
     due_at: datetime | None = None
     target_id: str | None = None
-    event_id_given: str | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def event_id(self) -> int:
@@ -85,8 +100,8 @@ class HistoryEvent:
 
     @property
     def is_rerunnable(self) -> bool:
-        """Whether it scheduled something that a rerun from here does again, with other input."""
-        return self.event_type in RERUNNABLE
+        """Whether it scheduled what a rerun from here can do again with another input."""
+        return self.event_type in _RERUNNABLE
 
     def to_json(self) -> dict[str, Any]:
         """Return the event as a dict of JSON-ready values, without what it does not have."""
@@ -102,7 +117,7 @@ class HistoryEvent:
             "attempts": self.attempts,
             "due_at": None if self.due_at is None else _iso(self.due_at),
             "target_id": self.target_id,
-            "event_id": self.event_id_given,
+            **self.details,
             "value": self.value,
         }
         document.update({name: value for name, value in optional.items() if value is not None})
@@ -119,233 +134,65 @@ def _iso(at: datetime) -> str:
     return at.isoformat(timespec="milliseconds") + "Z"
 
 
-_T = HistoryEventType
-_OUTCOMES = frozenset(
-    (
-        _T.TASK_COMPLETED,
-        _T.TASK_FAILED,
-        _T.TIMER_FIRED,
-        _T.EVENT_TIMED_OUT,
-        _T.CHILD_COMPLETED,
-        _T.CHILD_FAILED,
+def expand(records: Sequence[Record], codec: Codec) -> list[HistoryEvent]:
+    """Return the events that `records` (birth record first) stand for, in order."""
+    return [_shown(event, codec) for event in core.expand_history(records)]
+
+
+def _shown(event: core.HistoryEvent, codec: Codec) -> HistoryEvent:
+    said = dict(event.fields)
+    value = next((said.pop(name) for name in _PAYLOADS if name in said), None)
+    due_ms = next((said.pop(name) for name in _TIMES if name in said), None)
+    failure = said.pop("failure", None)
+    return HistoryEvent(
+        index=event.index,
+        event_type=HistoryEventType(event.type),
+        timestamp=from_ms(event.time_ms),
+        turn=event.turn,
+        name=said.pop("name", None),
+        task_id=said.pop("task_id", None),
+        value=codec.plain(value),
+        failure_details=None if failure is None else details_from_failure(failure),
+        attempts=said.pop("attempts", None),
+        due_at=None if due_ms is None else from_ms(due_ms),
+        target_id=said.pop("instance_id", None),
+        details=said,
     )
-)
-#: What can be done again with another input.
-RERUNNABLE = frozenset((_T.TASK_SCHEDULED, _T.CHILD_STARTED))
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an event stands in the stored history: record, and position among its events
-    (`action` False) or its actions."""
+    """Where an event stands: in which record, and where among its events or its actions.
+
+    In the birth record (record 0), `position` -1 is the start itself, others are events that it
+    carries over.
+    """
 
     record: int
-    action: bool
     position: int
+    is_action: bool = False
 
 
-def places(records: Sequence[Record]) -> list[Place]:
-    """Where each event of the flat history stands, by index."""
-    found = [Place(0, False, 0)]
-    for number in range(1, len(records)):
-        record = records[number]
-        for position, event in enumerate(record[ev.T_EVENTS]):
-            # The start is told by the birth record, wake-ups say nothing.
-            if event[0] not in (ev.STARTED, ev.WAKE_UP):
-                found.append(Place(number, False, position))
-        found += (Place(number, True, n) for n in range(len(record[ev.T_ACTIONS])))
-    return found
+def place_of(records: Sequence[Record], index: int) -> Place | None:
+    """Where the event of that number stands in the records; None when there is none."""
+    events = core.expand_history(records)
+    if not 0 <= index < len(events):
+        return None
+    turn = events[index].turn
+    offset = index - next(event.index for event in events if event.turn == turn)
+    if turn == 0:
+        return Place(0, offset - 1)
+    record = records[turn]
+    for position in range(len(record[T_EVENTS])):
+        if _count(record[T_EVENTS][: position + 1], []) > offset:
+            return Place(turn, position)
+    offset -= _count(record[T_EVENTS], [])
+    for position in range(len(record[T_ACTIONS])):
+        if _count([], record[T_ACTIONS][: position + 1]) > offset:
+            return Place(turn, position, is_action=True)
+    raise AssertionError("an event of the history has no place in its record")
 
 
-def expand(records: Sequence[Record], codec: Codec) -> list[HistoryEvent]:
-    """Return the flat history of `records`, birth record first."""
-    return list(_expanded(records, codec))
-
-
-def _expanded(records: Sequence[Record], codec: Codec) -> Iterator[HistoryEvent]:
-    scheduled: dict[int, Action] = {}
-    for index, place in enumerate(places(records)):
-        record = records[place.record]
-        if place.record == 0:
-            details = _started(record, codec)
-            at_ms = record[ev.B_CREATED]
-        elif place.action:
-            action = record[ev.T_ACTIONS][place.position]
-            if action[0] in act.OPENING:
-                scheduled[action[1]] = action
-            details = _ACTIONS.get(action[0], _unknown)(action, codec)
-            at_ms = record[ev.T_NOW]
-        else:
-            event = record[ev.T_EVENTS][place.position]
-            details = _EVENTS.get(event[0], _unknown_event)(event, scheduled, codec)
-            at_ms = record[ev.T_NOW]
-        yield HistoryEvent(index=index, timestamp=from_ms(at_ms), turn=place.record, **details)
-
-
-Details = dict[str, Any]
-
-
-def _started(birth: Record, codec: Codec) -> Details:
-    return {
-        "event_type": _T.EXECUTION_STARTED,
-        "name": birth[ev.B_NAME],
-        "value": codec.plain(birth[ev.B_INPUT]),
-    }
-
-
-# --- events
-
-
-def _outcome(event: Event, scheduled: dict[int, Action], codec: Codec) -> Details:
-    action = scheduled.get(event[1])
-    child = action is not None and action[0] == act.START_CHILD
-    details: Details = {"task_id": event[1], "name": action[2] if action is not None else None}
-    if len(event) > 4:
-        details["attempts"] = event[4]
-    if event[0] == ev.COMPLETED:
-        details["event_type"] = _T.CHILD_COMPLETED if child else _T.TASK_COMPLETED
-        details["value"] = codec.plain(event[3])
-    else:
-        details["event_type"] = _T.CHILD_FAILED if child else _T.TASK_FAILED
-        details["failure_details"] = details_from_failure(event[3])
-    return details
-
-
-def _fired(event: Event, scheduled: dict[int, Action], _: Codec) -> Details:
-    action = scheduled.get(event[1])
-    if action is not None and action[0] == act.WAIT_FOR_EVENT:
-        return {"event_type": _T.EVENT_TIMED_OUT, "task_id": event[1], "name": action[2]}
-    return {"event_type": _T.TIMER_FIRED, "task_id": event[1]}
-
-
-def _raised(event: Event, _: dict[int, Action], codec: Codec) -> Details:
-    return {
-        "event_type": _T.EVENT_RAISED,
-        "event_id_given": event[2],
-        "name": event[3],
-        "value": codec.plain(event[4]),
-    }
-
-
-_COMMANDS = {
-    ev.TERMINATE: _T.TERMINATION_REQUESTED,
-    ev.SUSPEND: _T.EXECUTION_SUSPENDED,
-    ev.RESUME: _T.EXECUTION_RESUMED,
-}
-
-
-def _commanded(event: Event, _: dict[int, Action], codec: Codec) -> Details:
-    data = event[4] if len(event) > 4 and isinstance(event[4], dict) else {}
-    return {
-        "event_type": _COMMANDS.get(event[3], _T.TERMINATION_REQUESTED),
-        "name": event[3],
-        "value": codec.plain(data.get("output", data.get("reason"))),
-    }
-
-
-def _not_known(event: Event, scheduled: dict[int, Action], _: Codec) -> Details:
-    action = scheduled.get(event[1])
-    name = action[2] if action is not None else None
-    return {
-        "event_type": _T.TASK_UNKNOWN,
-        "task_id": event[1],
-        "name": name,
-        "value": event[3] if len(event) > 3 else None,
-    }
-
-
-def _unknown_event(event: Event, _: dict[int, Action], codec: Codec) -> Details:
-    return _unknown(event, codec)
-
-
-_EVENTS = {
-    ev.COMPLETED: _outcome,
-    ev.FAILED: _outcome,
-    ev.FIRED: _fired,
-    ev.RAISED: _raised,
-    ev.LIFECYCLE: _commanded,
-    ev.UNKNOWN_ACTIVITY: _not_known,
-}
-
-
-# --- actions
-
-
-def _scheduled_task(action: Action, codec: Codec) -> Details:
-    return {
-        "event_type": _T.TASK_SCHEDULED,
-        "task_id": action[1],
-        "name": action[2],
-        "value": codec.plain(action[3]),
-    }
-
-
-def _created_timer(action: Action, _: Codec) -> Details:
-    return {"event_type": _T.TIMER_CREATED, "task_id": action[1], "due_at": from_ms(action[2])}
-
-
-def _awaited_event(action: Action, _: Codec) -> Details:
-    due = action[3]
-    return {
-        "event_type": _T.EVENT_AWAITED,
-        "task_id": action[1],
-        "name": action[2],
-        "due_at": from_ms(due) if due else None,
-    }
-
-
-def _started_child(action: Action, codec: Codec) -> Details:
-    return {
-        "event_type": _T.CHILD_STARTED,
-        "task_id": action[1],
-        "name": action[2],
-        "target_id": action[3],
-        "value": codec.plain(action[4]),
-    }
-
-
-def _sent_event(action: Action, codec: Codec) -> Details:
-    return {
-        "event_type": _T.EVENT_SENT,
-        "target_id": action[1],
-        "name": action[2],
-        "value": codec.plain(action[3]),
-    }
-
-
-def _marked_patch(action: Action, _: Codec) -> Details:
-    return {"event_type": _T.PATCH_MARKED, "name": action[1], "value": action[2]}
-
-
-def _valued(event_type: HistoryEventType) -> Any:
-    def details(action: Action, codec: Codec) -> Details:
-        return {"event_type": event_type, "value": codec.plain(action[1])}
-
-    return details
-
-
-def _failed(action: Action, _: Codec) -> Details:
-    return {
-        "event_type": _T.EXECUTION_FAILED,
-        "failure_details": details_from_failure(action[1]),
-    }
-
-
-def _unknown(action: Action, _: Codec) -> Details:
-    # Written by a newer wfq of the same schema: it keeps its place in the numbering.
-    return {"event_type": _T.UNKNOWN, "name": str(action[0])}
-
-
-_ACTIONS = {
-    act.SCHEDULE_TASK: _scheduled_task,
-    act.CREATE_TIMER: _created_timer,
-    act.WAIT_FOR_EVENT: _awaited_event,
-    act.START_CHILD: _started_child,
-    act.SEND_EVENT: _sent_event,
-    act.SET_CUSTOM_STATUS: _valued(_T.CUSTOM_STATUS_SET),
-    act.PATCH_MARKER: _marked_patch,
-    act.CONTINUE_AS_NEW: _valued(_T.CONTINUED_AS_NEW),
-    act.COMPLETE: _valued(_T.EXECUTION_COMPLETED),
-    act.FAIL: _failed,
-    act.TERMINATED: _valued(_T.EXECUTION_TERMINATED),
-}
+def _count(events: list[Any], actions: list[Any]) -> int:
+    """How many events of the history a part of a turn makes."""
+    return len(core.expand_history([[TURN, 0, "", events, actions, None]]))
