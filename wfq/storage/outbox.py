@@ -51,7 +51,11 @@ def read_command(
 
 def parse_messages(reply: list[Any]) -> list[tuple[bytes, Message]]:
     """Outbox id and message, oldest first."""
-    return [(entry_id, Message.decode(fields[1])) for entry_id, fields in reply]
+    # redis-py's own commands make a dict of an entry; a wire gives it as it came.
+    return [
+        (entry_id, Message.decode(fields[b"m"] if isinstance(fields, dict) else fields[1]))
+        for entry_id, fields in reply
+    ]
 
 
 def deliver(
