@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.util
 import json
 import socket
@@ -10,6 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import httpx
 import pytest
 
 import wfq as wf
@@ -180,6 +182,32 @@ def test_a_report_is_exported_over_http(
     assert "202 accepted" in said
     assert "200 RUNNING" in said
     assert said.splitlines()[-1] == "200 COMPLETED"
+
+
+def test_an_application_serves_the_api_among_its_own_pages(
+    serve: Callable[[str], Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = serve("mounted_api")
+    monkeypatch.setenv("WFQ_REDIS_URL", example.env["WFQ_REDIS_URL"])
+    web = _load("mounted_api").web
+
+    async def ask() -> tuple[str, httpx.Response, Any]:
+        transport = httpx.ASGITransport(web)
+        async with (
+            web.router.lifespan_context(web),
+            httpx.AsyncClient(transport=transport, base_url="http://shop.example") as session,
+        ):
+            home = await session.get("/")
+            path = "/engine/v1.0/workflows/wfq/greet/start"
+            started = await session.post(path, json="Ada")
+            ended = await session.get(f"{started.headers['location']}/wait?timeout=20s")
+            return home.text, started, ended.json()
+
+    home, started, ended = asyncio.run(ask())
+
+    assert "greet" in home
+    assert started.headers["location"].startswith("http://shop.example/engine/v1.0/workflows/wfq/")
+    assert ended["properties"]["dapr.workflow.output"] == '"hello Ada"'
 
 
 def _free_port() -> int:
