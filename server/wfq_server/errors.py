@@ -6,6 +6,7 @@ Codes are Dapr's where it has one, so that programs written for Dapr branch on t
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
 
 from starlette.exceptions import HTTPException
@@ -75,11 +76,19 @@ _BY_TYPE: tuple[tuple[type[Exception], int, str | None], ...] = (
     (PayloadTooLarge, 413, "ERR_PAYLOAD_TOO_LARGE"),
     (PayloadError, 400, "ERR_MALFORMED_REQUEST_DATA"),
     (InvalidIdentifier, 400, "ERR_MALFORMED_REQUEST"),
-    (StorageFull, 503, "ERR_STORAGE_FULL"),
-    (StorageUnavailable, 503, "ERR_STORAGE_UNAVAILABLE"),
-    (StorageError, 503, "ERR_STORAGE"),
     (WfqError, 400, None),
 )
+
+#: Errors of the storage. Where it is and what it says goes to the log, not to callers.
+_STORAGE: tuple[tuple[type[Exception], str, str], ...] = (
+    (StorageFull, "ERR_STORAGE_FULL", "the storage is full and takes nothing new; try again later"),
+    (StorageUnavailable, "ERR_STORAGE_UNAVAILABLE", "the storage cannot be reached; try again"),
+    (StorageError, "ERR_STORAGE", "the storage refused a command; the server's log says more"),
+)
+
+#: Seconds between log lines on the storage: an outage is one line now and then, not one a request.
+_STORAGE_LOG_S = 5.0
+_storage_logged_at = float("-inf")
 
 
 def as_api_error(error: Exception, code: str) -> ApiError:
@@ -89,12 +98,24 @@ def as_api_error(error: Exception, code: str) -> ApiError:
     """
     if isinstance(error, ApiError):
         return error
+    if isinstance(error, StorageError):
+        return _storage_error(error)
     for kind, status, own in _BY_TYPE:
         if isinstance(error, kind):
-            make = retry_later if status in (429, 503) else ApiError
+            make = retry_later if status == 429 else ApiError
             return make(status, own or code, str(error))
     log.error("a request failed on an error of our own", exc_info=error)
     return ApiError(500, "ERR_INTERNAL", "an error inside the server; its log says more")
+
+
+def _storage_error(error: StorageError) -> ApiError:
+    global _storage_logged_at
+    now = time.monotonic()
+    if now - _storage_logged_at >= _STORAGE_LOG_S:
+        _storage_logged_at = now
+        log.warning("requests are answered with 503: %s", one_line(str(error)))
+    code, message = next(row[1:] for row in _STORAGE if isinstance(error, row[0]))
+    return retry_later(503, code, message)
 
 
 async def http_exception(request: Request, error: Exception) -> Response:

@@ -65,5 +65,5 @@ class Probes:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._client.check()
         except (TimeoutError, WfqError) as exc:
-            reason = str(exc) or "Redis does not answer"
-            raise retry_later(503, "ERR_HEALTH_NOT_READY", f"not ready: {reason}") from exc
+            message = "not ready: the storage cannot be reached"
+            raise retry_later(503, "ERR_HEALTH_NOT_READY", message) from exc

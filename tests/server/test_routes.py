@@ -14,6 +14,7 @@ from wfq.errors import (
     InstanceFinished,
     InstanceRunning,
     PayloadTooLarge,
+    StorageError,
     StorageFull,
     StorageUnavailable,
 )
@@ -183,8 +184,9 @@ def test_an_unknown_instance_is_404_everywhere(method: str, path: str) -> None:
     [
         (InstanceAlreadyExists("exists", "x"), 409, "ERR_START_WORKFLOW"),
         (PayloadTooLarge("too large"), 413, "ERR_PAYLOAD_TOO_LARGE"),
-        (StorageUnavailable("away"), 503, "ERR_STORAGE_UNAVAILABLE"),
-        (StorageFull("full"), 503, "ERR_STORAGE_FULL"),
+        (StorageUnavailable("away: secret"), 503, "ERR_STORAGE_UNAVAILABLE"),
+        (StorageFull("full: secret"), 503, "ERR_STORAGE_FULL"),
+        (StorageError("refused: secret"), 503, "ERR_STORAGE"),
         (RuntimeError("a secret"), 500, "ERR_INTERNAL"),
     ],
 )
