@@ -1,0 +1,119 @@
+"""Long and wide lives: many generations, many children, suspend, terminate, reuse, purge."""
+
+from __future__ import annotations
+
+import pytest
+
+import wfq as wf
+from tests.e2e.conftest import FleetFor
+from tests.servers import command_client, poll
+from wfq.storage.keys import Namespace
+
+pytestmark = pytest.mark.processes
+
+NAMESPACE = Namespace("default", 16)
+
+APP = """
+import wfq as wf
+
+def countdown(ctx: wf.WorkflowContext, n: int):
+    if n == 0:
+        return ctx.continued_as_new_count
+    if n % 100 == 0:
+        yield ctx.call_activity(step, input=n)
+    ctx.continue_as_new(n - 1)
+
+def wide(ctx: wf.WorkflowContext, n: int):
+    results = yield wf.when_all([ctx.call_child_workflow(leaf, input=i) for i in range(n)])
+    return sum(results)
+
+def deep(ctx: wf.WorkflowContext, levels: int):
+    if levels == 0:
+        return [ctx.instance_id]
+    below = yield ctx.call_child_workflow(deep, input=levels - 1)
+    return [ctx.instance_id, *below]
+
+def leaf(ctx: wf.WorkflowContext, n: int):
+    return n
+
+async def gather(ctx: wf.WorkflowContext, names: list):
+    return [await ctx.wait_for_external_event(name) for name in names]
+
+def step(ctx: wf.ActivityContext, n: int) -> int:
+    return n
+"""
+
+
+def test_thousands_of_generations_leave_a_short_history(fleet_for: FleetFor) -> None:
+    fleet = fleet_for(APP)
+    fleet.worker()
+
+    instance_id = fleet.client.schedule_new_workflow("countdown", input=2000)
+
+    assert fleet.output(instance_id, 50) == 2000
+    with command_client(fleet.url) as client:
+        assert client.llen(NAMESPACE.history(instance_id)) <= 3
+    assert fleet.client.count_workflows()[wf.WorkflowStatus.COMPLETED] == 1
+
+
+def test_a_thousand_children_report_to_their_parent(fleet_for: FleetFor) -> None:
+    fleet = fleet_for(APP)
+    fleet.worker()
+    fleet.worker()
+
+    instance_id = fleet.client.schedule_new_workflow("wide", input=1000)
+
+    assert fleet.output(instance_id, 50) == sum(range(1000))
+
+
+def test_children_of_children_live_beside_their_root(fleet_for: FleetFor) -> None:
+    fleet = fleet_for(APP)
+    fleet.worker()
+
+    ids = fleet.output(fleet.client.schedule_new_workflow("deep", input=4))
+
+    assert isinstance(ids, list)
+    assert len(set(ids)) == 5
+    assert len({NAMESPACE.partition_of(i) for i in ids}) == 1
+
+
+def test_events_raised_early_late_and_while_suspended_are_taken_in_order(
+    fleet_for: FleetFor,
+) -> None:
+    fleet = fleet_for(APP)
+    client = fleet.client
+    instance_id = client.schedule_new_workflow("gather", input=["a", "b", "a", "c"])
+    client.raise_workflow_event(instance_id, "A", data=1, event_id="first")
+    client.raise_workflow_event(instance_id, "a", data=99, event_id="first")
+    fleet.worker()
+    client.wait_for_workflow_start(instance_id, timeout_in_seconds=15)
+
+    client.pause_workflow(instance_id)
+    poll(lambda: client.get_workflow_state(instance_id).runtime_status.name == "SUSPENDED", 15)  # type: ignore[union-attr]  # it exists
+    client.raise_workflow_event(instance_id, "a", data=2)
+    client.raise_workflow_event(instance_id, "B", data=3)
+    client.raise_workflow_event(instance_id, "c")
+    client.resume_workflow(instance_id)
+
+    assert fleet.output(instance_id) == [1, 3, 2, None]
+
+
+def test_a_finished_id_can_be_used_again_and_a_live_one_cannot(fleet_for: FleetFor) -> None:
+    fleet = fleet_for(APP)
+    client = fleet.client
+    fleet.worker()
+    client.schedule_new_workflow("leaf", input=1, instance_id="order-7")
+    assert fleet.output("order-7") == 1
+
+    client.schedule_new_workflow("gather", input=["go"], instance_id="order-7")
+    with pytest.raises(wf.InstanceAlreadyExists, match="order-7"):
+        client.schedule_new_workflow("leaf", input=2, instance_id="order-7")
+    client.raise_workflow_event("order-7", "go", data="x")
+    assert fleet.output("order-7") == ["x"]
+
+    with pytest.raises(wf.InstanceFinished, match="order-7"):
+        client.raise_workflow_event("order-7", "go")
+    client.purge_workflow("order-7")
+    assert client.get_workflow_state("order-7") is None
+    with pytest.raises(wf.InstanceNotFound, match="order-7"):
+        client.raise_workflow_event("order-7", "go")
