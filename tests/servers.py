@@ -84,18 +84,30 @@ def command_client(url: str) -> redis.Redis:
 
 
 class LocalServer:
-    """A server of our own; `url` stays the same over `kill` and `restart`."""
+    """A server of our own; `url` stays the same over `kill` and `restart`.
 
-    def __init__(self, kind: Kind, options: Sequence[str] = ()) -> None:
+    password: clients must give it. parent: where its directory is made, instead of the usual
+    place for temporary files.
+    """
+
+    def __init__(
+        self,
+        kind: Kind,
+        options: Sequence[str] = (),
+        *,
+        password: str = "",
+        parent: Path | None = None,
+    ) -> None:
         binary = find_binary(kind)
         if binary is None:
             raise FileNotFoundError(WHY_SKIPPED[kind])
         self.kind = kind
         self.binary = binary
         # Not pytest's tmp_path: a socket path may have 104 to 108 bytes.
-        self.directory = Path(tempfile.mkdtemp(prefix="wfq-test-"))
-        self.url = f"unix://{self.directory}/s"
-        self._options = list(options)
+        self.directory = Path(tempfile.mkdtemp(prefix="wfq-test-", dir=parent))
+        self.socket = f"{self.directory}/s"
+        self.url = f"unix://:{password}@{self.socket}" if password else f"unix://{self.socket}"
+        self._options = [*options, *(("--requirepass", password) if password else ())]
         self._keeper: subprocess.Popen[str] | None = None
         self.pid = 0
         try:
@@ -122,7 +134,7 @@ class LocalServer:
             poll(client.ping, 20)
 
     def _arguments(self) -> list[str]:
-        fixed = ["--port", "0", "--unixsocket", f"{self.directory}/s", "--dir", str(self.directory)]
+        fixed = ["--port", "0", "--unixsocket", self.socket, "--dir", str(self.directory)]
         usual = ["--save", "", "--appendonly", "no", "--enable-debug-command", "local"]
         return [*fixed, *usual, *self._options]
 

@@ -1,0 +1,249 @@
+"""Rounds of faults, and the report over all of them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tests.chaos.fleet import ROLES, Fleet, Member
+from tests.chaos.ledger import Ledger, read_ledgers
+from tests.chaos.load import Load
+from tests.chaos.nemesis import KINDS, Nemesis, draw_plan
+from tests.chaos.shapes import draw_jobs
+from tests.chaos.verdict import PASSWORD, Verdict, read_logs
+from tests.faults.proxy import Proxy, ProxyLoop
+from tests.servers import Kind, LocalServer
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq.storage.membership import open_namespace
+
+log = logging.getLogger("chaos")
+
+#: Seconds of faults in one round; then everything is healed and judged.
+ROUND_S = 45.0
+#: Seconds without any progress after which what has not ended is stuck.
+STUCK_S = 40.0
+#: Few partitions on many workers: they move often.
+PARTITIONS = 8
+#: The server's files lie in memory, so that a slow disk of the machine that runs the test
+#: does not lose writes on its own account (see docs/reliability.md on everysec).
+MEMORY = Path("/dev/shm")
+AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one round does; `cores` bounds the processors used by all of it."""
+
+    seed: int = 1
+    seconds: float = ROUND_S
+    server: Kind = "valkey"
+    per_second: float = 25.0
+    kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
+    mutation: str = ""
+    cores: int = 2
+    #: Where to keep the logs and ledgers; None: nowhere.
+    keep: Path | None = None
+
+
+@dataclass(slots=True)
+class Report:
+    """Figures and violations, of one round or of many."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    violations: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        return not self.violations
+
+    def add(self, other: Report) -> None:
+        """Take in the report of another round."""
+        self.counts.update(other.counts)
+        self.faults.update(other.faults)
+        self.violations += other.violations
+        self.seconds += other.seconds
+
+    @property
+    def headline(self) -> str:
+        """The figures that matter, in one line."""
+        kills = self.counts["SIGKILL"] + self.faults["server kill"]
+        return (
+            f"{self.seconds:.0f} s, {self.counts['instances']} instances, "
+            f"{self.counts['results recorded']} results, {self.counts['executions']} executions "
+            f"({self.counts['executions repeated']} repeated), {self.faults.total()} faults, "
+            f"{kills} kills, {len(self.violations)} violations"
+        )
+
+    def __str__(self) -> str:
+        lines = [
+            self.headline,
+            "faults: " + _told(self.faults),
+            "counts: " + _told(self.counts),
+        ]
+        return "\n".join([*lines, *self.violations[:50]])
+
+
+def _told(counts: Counter[str]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+
+
+def run(options: Options) -> Report:
+    """Run one round in a directory of its own."""
+    with ExitStack() as stack:
+        parent = MEMORY if os.access(MEMORY, os.W_OK) else None
+        directory = Path(tempfile.mkdtemp(prefix="wfq-chaos-", dir=parent))
+        stack.callback(shutil.rmtree, directory, ignore_errors=True)
+        if options.keep is not None:
+            stack.callback(_keep, directory, options.keep)
+        stack.enter_context(_few_cores(options.cores))
+        return Round(options, directory, stack).run()
+
+
+class _few_cores:  # noqa: N801 - used as a statement
+    """This process and its children use only so many processors."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._before: set[int] = set()
+
+    def __enter__(self) -> None:
+        if hasattr(os, "sched_setaffinity"):
+            self._before = os.sched_getaffinity(0)
+            os.sched_setaffinity(0, sorted(self._before)[-self._count :])
+
+    def __exit__(self, *_: object) -> None:
+        if self._before:
+            os.sched_setaffinity(0, self._before)
+
+
+def _keep(directory: Path, where: Path) -> None:
+    shutil.copytree(directory, where, dirs_exist_ok=True)
+
+
+class Round:
+    """One server, one fleet, one plan."""
+
+    def __init__(self, options: Options, directory: Path, stack: ExitStack) -> None:
+        self._options = options
+        self._directory = directory
+        self._ledger_directory = directory / "ledger"
+        loop = ProxyLoop()
+        stack.callback(loop.close)
+        self.server = LocalServer(options.server, AOF, password=PASSWORD, parent=directory)
+        stack.callback(self.server.close)
+        self._link = SyncLink(self.server.url)
+        stack.callback(self._link.close)
+        self.namespace: Namespace = open_namespace(self._link, "default", partitions=PARTITIONS)
+
+        def proxy(name: str) -> Proxy:
+            made = Proxy(loop, self.server.socket, password=PASSWORD, seed=f"{options.seed} {name}")
+            stack.callback(made.close)
+            return made
+
+        members = {name: Member(name, roles, proxy(name)) for name, roles in ROLES.items()}
+        self.fleet = Fleet(directory, self._ledger_directory, members, options.mutation)
+        stack.callback(self.fleet.close)
+        self._clients = proxy("clients")
+        self._ledger = Ledger(self._ledger_directory)
+        stack.callback(self._ledger.close)
+        self.report = Report()
+
+    def run(self) -> Report:
+        """Load, faults, healing, quiet, judgement."""
+        options, begin = self._options, time.monotonic()
+        self.fleet.tend()
+        self.fleet.wait_ready()
+        load = Load(
+            self._clients.url, self._ledger, draw_jobs(options.seed),
+            threads=4, per_second=options.per_second,
+        )  # fmt: skip
+        plan = draw_plan(options.seed, options.seconds, options.kinds)
+        nemesis = Nemesis(self.server, self.namespace, self.fleet, self._clients, plan)
+        load.start()
+        nemesis.run(options.seconds)
+        log.info("healing after %d faults", nemesis.counts.total())
+        nemesis.heal()
+        violations = self.report.violations
+        if not load.finish(60.0):
+            violations.append("some requests of clients had no outcome 60 s after the healing")
+        violations += load.errors
+        self.fleet.heal()
+        self.fleet.wait_ready()
+        self._wait_for_quiet()
+        verdict = Verdict(
+            self._link, self.namespace, load.jobs, read_ledgers(self._ledger_directory)
+        )
+        findings = verdict.judge()
+        violations += findings.violations
+        violations += self.fleet.stop()
+        violations += read_logs(self.fleet.logs())
+        self.report.counts.update(findings.counts)
+        self.report.counts.update(self.fleet.counts)
+        self.report.faults.update(nemesis.counts)
+        self.report.seconds = time.monotonic() - begin
+        return self.report
+
+    def _wait_for_quiet(self) -> None:
+        """Wait until nothing lives and nothing moves, or nothing has moved for long."""
+        last, since = "", time.monotonic()
+        while time.monotonic() - since < STUCK_S:
+            self.fleet.tend()
+            now = self._state()
+            if now != last:
+                last, since = now, time.monotonic()
+            elif time.monotonic() - since > 3.0 and not self._alive():
+                return
+            time.sleep(0.25)
+        log.warning("%d instances have not ended", self._alive())
+
+    def _alive(self) -> int:
+        return sum(
+            int(self._link.command("ZCARD", self.namespace.index(partition, status)))
+            for partition in range(self.namespace.partitions)
+            for status in ("RUNNING", "PENDING", "SUSPENDED", "STALLED")
+        )
+
+    def _state(self) -> str:
+        """A text that changes while anything is going on."""
+        parts = []
+        for partition in range(self.namespace.partitions):
+            prefix = self.namespace.prefix(partition)
+            for key in ("events:default", "activities:default"):
+                info = self._link.command("XLEN", prefix + key)
+                parts.append(f"{info}")
+            lease = self._link.command("HGET", self.namespace.lease(partition, "default"), "pos")
+            parts.append(f"{lease}")
+            parts.append(str(self._link.command("ZCARD", self.namespace.timers(partition))))
+            parts.append(str(self._link.command("XLEN", self.namespace.outbox(partition))))
+        return " ".join(parts)
+
+
+def run_many(options: Options, seconds: float) -> Report:
+    """Run rounds, each with the next seed, until `seconds` have passed."""
+    total = Report()
+    end = time.monotonic() + seconds
+    seed = options.seed
+    while time.monotonic() < end:
+        report = run(_with_seed(options, seed))
+        log.info("seed %d: %s", seed, report.headline)
+        for violation in report.violations:
+            log.error("seed %d: %s", seed, violation)
+        total.add(report)
+        seed += 1
+    return total
+
+
+def _with_seed(options: Options, seed: int) -> Options:
+    keep = options.keep / str(seed) if options.keep is not None else None
+    return replace(options, seed=seed, keep=keep)
