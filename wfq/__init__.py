@@ -24,7 +24,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from wfq import aio, compat, testing
+    from wfq import aio, compat, errors, testing
     from wfq.activity_context import ActivityContext
     from wfq.activity_context import ActivityContext as WorkflowActivityContext
     from wfq.asgi_app import asgi
@@ -92,6 +92,7 @@ __all__ = [
     "alternate_name",
     "asgi",
     "compat",
+    "errors",
     "testing",
     "when_all",
     "when_any",
@@ -135,7 +136,7 @@ _HOME = {
     "when_all": "wfq.core.tasks",
     "when_any": "wfq.core.tasks",
 }
-_MODULES = frozenset(("aio", "compat", "testing"))
+_MODULES = frozenset(("aio", "compat", "errors", "testing"))
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,6 @@ from wfq.codec import PayloadCodec
 from wfq.history import HistoryEvent
 from wfq.ids import InstanceId
 from wfq.listing import FilterKeywords, WorkflowPage, make_query
-from wfq.rerun import SAME_INPUT
 from wfq.scope import find_target
 from wfq.session import Session
 from wfq.settings import Settings
@@ -145,7 +144,7 @@ class WorkflowClient:
         *,
         from_event: int | None = None,
         new_instance_id: str | None = None,
-        input: Any = SAME_INPUT,  # noqa: A002 - Dapr's name
+        input: Any = ...,  # noqa: A002 - Dapr's name
     ) -> InstanceId[Any]:
         """Run an instance again, as a new one, and return the new id.
 
@@ -161,7 +160,7 @@ class WorkflowClient:
             rerun.rerun,
             instance_id,
             from_event=from_event,
-            new_instance_id=new_instance_id,
+            target_id=new_instance_id,
             value=input,
         )
 
@@ -171,7 +170,7 @@ class WorkflowClient:
         event_id: int,
         *,
         new_instance_id: str | None = None,
-        input: Any = SAME_INPUT,  # noqa: A002 - Dapr's name
+        input: Any = ...,  # noqa: A002 - Dapr's name
         app_id: str | None = None,
     ) -> InstanceId[Any]:
         """Dapr's form of `rerun_workflow`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import uuid
 from dataclasses import replace
 from typing import Any
 
@@ -19,22 +18,15 @@ from wfq.ids import InstanceId, output_type_of
 from wfq.operations import fetch_records
 from wfq.revival import Source, Target, revive
 from wfq.scope import Scope
+from wfq.starting import new_instance_id
 from wfq.steps import Operation, run, server_now_ms
 from wfq.storage import reruns
 from wfq.storage.instances import TERMINAL
 from wfq.storage.keys import check_new_instance_id
 from wfq.storage.reruns import Revival
 
-
-class _SameInput:
-    """The type of SAME_INPUT."""
-
-    def __repr__(self) -> str:
-        return "SAME_INPUT"
-
-
 #: The input that the earlier run had.
-SAME_INPUT: Any = _SameInput()
+SAME_INPUT: Any = ...
 
 
 def rerun(
@@ -42,12 +34,12 @@ def rerun(
     instance_id: str,
     *,
     from_event: int | None,
-    new_instance_id: str | None,
+    target_id: str | None,
     value: Any,
 ) -> Operation[InstanceId[Any]]:
     """Run an instance again. Raises: InstanceNotFound, InstanceRunning, InstanceAlreadyExists."""
     stored, records = yield from fetch_records(scope, instance_id)
-    target = Target(_target_id(instance_id, new_instance_id), secrets.token_hex(8), 0)
+    target = Target(_target_id(instance_id, target_id), secrets.token_hex(8), 0)
     if from_event:
         now_ms = yield from server_now_ms()
         place = _place(records, from_event, instance_id)
@@ -73,11 +65,11 @@ def rerun(
     return InstanceId.of(target.instance_id, output_type_of(instance_id))
 
 
-def _target_id(instance_id: str, new_instance_id: str | None) -> str:
-    if new_instance_id is None:
-        return uuid.uuid4().hex
+def _target_id(instance_id: str, given: str | None) -> str:
+    if given is None:
+        return new_instance_id()
     # The id itself may be that of a child, which a user could not choose.
-    return instance_id if new_instance_id == instance_id else check_new_instance_id(new_instance_id)
+    return instance_id if given == instance_id else check_new_instance_id(given)
 
 
 def _anew(codec: Codec, queue: str, birth: Record, target: Target, value: Any) -> Revival:

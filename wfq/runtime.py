@@ -48,8 +48,9 @@ class WorkflowRuntime:
     redis_url (also `url`), namespace, app_id: where to work, from the settings where they are
     not given; settings: in place of the three. concurrency: activities at once (Dapr's
     maximum_concurrent_activity_work_items means the same). payload_codec: transforms payloads
-    on their way into Redis; clients need the same. host, port, logger_options and Dapr's other
-    maximums are accepted and ignored (a `host` that is a Redis URL is taken for one).
+    on their way into Redis; clients need the same. worker_ready_timeout: seconds, the default of
+    `wait_for_worker_ready`. host, port, logger_options and Dapr's other maximums are accepted
+    and ignored (a `host` that is a Redis URL is taken for one).
     Raises: ConfigurationError.
     """
 
@@ -69,6 +70,7 @@ class WorkflowRuntime:
         maximum_concurrent_activity_work_items: int | None = None,
         maximum_concurrent_orchestration_work_items: int | None = None,
         maximum_thread_pool_workers: int | None = None,
+        worker_ready_timeout: float | None = None,
     ) -> None:
         self._target = find_target(
             host=host,
@@ -78,6 +80,7 @@ class WorkflowRuntime:
             settings=settings,
             payload_codec=payload_codec,
         )
+        self._ready_timeout_s = 30.0 if worker_ready_timeout is None else worker_ready_timeout
         given = concurrency or maximum_concurrent_activity_work_items
         self._concurrency = given or self._target.settings.concurrency
         limits = Limits(actions_per_turn=self._target.settings.limits.turn_actions)
@@ -233,10 +236,14 @@ class WorkflowRuntime:
             if self._workers is None:
                 self._workers = self._started()
 
-    def wait_for_worker_ready(self, timeout: float = 30.0) -> bool:
-        """Wait until the workers take work; False if they do not within `timeout` seconds."""
+    def wait_for_worker_ready(self, timeout: float | None = None) -> bool:
+        """Wait until the workers take work; False if they do not within `timeout` seconds.
+
+        None = the runtime's worker_ready_timeout, 30 seconds unless given.
+        """
         workers = self._workers
-        return workers is not None and workers.wait_ready(timeout)
+        timeout_s = self._ready_timeout_s if timeout is None else timeout
+        return workers is not None and workers.wait_ready(timeout_s)
 
     def shutdown(self) -> None:
         """Stop the workers: finish what runs, within `drain_s` of the settings. Idempotent."""

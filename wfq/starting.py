@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
@@ -95,6 +96,12 @@ class StartOptions:
     reuse_id_policy: ReuseIdPolicy | str | None = None
     tags: Mapping[str, str] | None = None
     app_id: str | None = None
+
+
+def new_instance_id() -> str:
+    """A UUID of version 4 as 32 hex digits; `uuid.uuid4` takes four times as long."""
+    text = os.urandom(16).hex()
+    return f"{text[:12]}4{text[13:16]}{'89ab'[int(text[16], 16) & 3]}{text[17:]}"
 
 
 def start(
@@ -195,7 +202,7 @@ class _Prepared:
 
     def item(self, value: Any, instance_id: str | None) -> NewInstance:
         """One new instance. Raises: InvalidIdentifier, PayloadError."""
-        given = uuid.uuid4().hex if instance_id is None else check_new_instance_id(instance_id)
+        given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
         payload = None
         if value is not None:
             payload = orjson.dumps(self.codec.encode(value, "input of workflow", self.name))
@@ -229,12 +236,12 @@ def _prepare(scope: Scope, workflow: Workflow, options: StartOptions) -> Operati
     policy = ReuseIdPolicy.parse(options.reuse_id_policy)
     tags = checked_tags(options.tags)
     queue = scope.app_id if options.app_id is None else check_queue(options.app_id)
-    due = yield from _due(options.start_at)
+    due = yield from when_due(options.start_at)
     extra = {"tags": tags} if tags else None
     return _Prepared(name, output_type, queue, scope.codec, policy, extra, due)
 
 
-def _due(start_at: datetime | timedelta | None) -> Operation[int | None]:
+def when_due(start_at: datetime | timedelta | None) -> Operation[int | None]:
     """When the first turn is due, in epoch ms; None for at once."""
     if start_at is None:
         return None

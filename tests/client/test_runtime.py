@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import Generator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import wfq as wf
 from tests.client.kit import NAMESPACE
+from tests.servers import WHY_SKIPPED, find_binary
 from wfq.errors import ConfigurationError, StorageUnavailable, TaskFailedError
 from wfq.storage import membership
 from wfq.storage.link import SyncLink
@@ -216,3 +218,21 @@ def test_in_memory_runs_are_apart() -> None:
         first.wait_for_workflow_completion(one, timeout_in_seconds=30)
 
         assert second.get_workflow_state(one) is None
+
+
+def test_without_a_url_all_share_the_directorys_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if find_binary("valkey") is None:
+        pytest.skip(WHY_SKIPPED["valkey"])
+    wfr = make_runtime()
+    with wfr, wf.WorkflowClient() as client:
+        one = client.schedule_new_workflow("chain", input=1)
+
+        state = client.wait_for_workflow_completion(one, timeout_in_seconds=30)
+
+    assert state.output() == [2, 4]
+    assert (tmp_path / ".wfq").is_dir()
+    with wf.WorkflowClient() as later:
+        assert later.get_workflow_state(one) is not None
