@@ -6,19 +6,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from wfq.state import WorkflowStatus
 from wfq_server.ports import HistoryEvent, Page, State
 
-TERMINAL = frozenset({"COMPLETED", "FAILED", "TERMINATED"})
-STATUSES = (
-    "PENDING",
-    "RUNNING",
-    "SUSPENDED",
-    "STALLED",
-    "CONTINUED_AS_NEW",
-    "COMPLETED",
-    "FAILED",
-    "TERMINATED",
-)
+#: What `runtimeStatus` can be.
+STATUSES = tuple(status.name for status in WorkflowStatus if status is not WorkflowStatus.UNKNOWN)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -73,4 +65,4 @@ def history_document(instance_id: str, events: Sequence[HistoryEvent]) -> dict[s
 
 def is_ended(state: State) -> bool:
     """Whether the instance has ended."""
-    return state.runtime_status.name in TERMINAL
+    return state.runtime_status.is_final

@@ -10,13 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from wfq.errors import FailureDetails
-
-
-class Status(Protocol):
-    """A member of `wfq.WorkflowStatus`."""
-
-    @property
-    def name(self) -> str: ...
+from wfq.state import WorkflowStatus
 
 
 class State(Protocol):
@@ -27,7 +21,7 @@ class State(Protocol):
     @property
     def name(self) -> str: ...
     @property
-    def runtime_status(self) -> Status: ...
+    def runtime_status(self) -> WorkflowStatus: ...
     @property
     def created_at(self) -> datetime: ...
     @property
