@@ -22,6 +22,10 @@ from wfq_cli.target import Target, output_option, target_options
 
 Verb = Callable[[WorkflowClient, str], None]
 
+#: The statuses in which each verb can do something; a filter that names none means these.
+LIVE = ("PENDING", "RUNNING", "SUSPENDED", "STALLED")
+ENDED = ("COMPLETED", "FAILED", "TERMINATED")
+
 _COLUMNS = (
     Column("ID", lambda row: row["instance_id"]),
     Column("RESULT", lambda row: row["result"]),
@@ -141,4 +145,5 @@ _PARTICIPLES = {
     "resume": "resume requested",
     "terminate": "terminate requested",
     "purge": "purged",
+    "raise": "raised",
 }

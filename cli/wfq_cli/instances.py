@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import click
 
+from wfq.client import WorkflowClient
 from wfq_cli import completing, events, exits, render
+from wfq_cli.bulk import LIVE, Bulk, run_bulk
 from wfq_cli.endings import finish, print_state, wait_for_end
+from wfq_cli.filters import Filter, parse_where
 from wfq_cli.follow import follow
 from wfq_cli.parsing import duration, read_payload, split_event
 from wfq_cli.session import open_session
@@ -20,16 +23,36 @@ from wfq_cli.target import Target, output_option, target_options
     shell_complete=completing.first_is_id,
 )
 @click.option("--event-id", metavar="ID", help="Count the event once, however often it is raised.")
+@click.option("--all", "everyone", is_flag=True, help="To all live instances, without ID.")
+@click.option("--where", "terms", multiple=True, metavar="FILTERS", help="To those that fit.")
+@click.option("--dry-run", is_flag=True, help="Only print which instances it would be.")
+@click.option("--yes", is_flag=True, help="Do not ask before raising it to many.")
+@output_option
 @target_options
-def raise_event(arguments: tuple[str, ...], event_id: str | None) -> None:
+def raise_event(
+    arguments: tuple[str, ...],
+    event_id: str | None,
+    everyone: bool,
+    terms: tuple[str, ...],
+    dry_run: bool,
+    yes: bool,
+) -> None:
     """Raise an event to an instance, whether or not it waits for it yet.
 
     ID and EVENT may be one word with a slash between. DATA is JSON, @FILE, or - for stdin.
+    With --where or --all there is no ID.
 
     \b
     wfq raise po-7 approval '{"approved": true, "by": "Ada"}'
     wfq raise po-7/approval @answer.json
+    wfq raise --where name=purchase holiday true
     """
+    if everyone or terms:
+        where = parse_where(terms) if terms else Filter()
+        _raise_to_many(Bulk((), where, dry_run, yes), arguments, event_id)
+        return
+    if dry_run or yes:
+        raise click.UsageError("--dry-run and --yes go with --where or --all")
     instance_id, name, text = split_event(arguments)
     data = read_payload(text, "data")
     with open_session() as session:
@@ -37,6 +60,20 @@ def raise_event(arguments: tuple[str, ...], event_id: str | None) -> None:
             instance_id, name, data=data.value if data else None, event_id=event_id
         )
     exits.hint(f"raised {name!r} to {instance_id}")
+
+
+def _raise_to_many(bulk: Bulk, arguments: tuple[str, ...], event_id: str | None) -> None:
+    if not 1 <= len(arguments) <= 2:
+        raise click.UsageError("to many instances, an event is given as EVENT [DATA]")
+    name, text = arguments[0], arguments[1] if len(arguments) == 2 else None
+    data = read_payload(text, "data")
+
+    def one(client: WorkflowClient, instance_id: str) -> None:
+        client.raise_workflow_event(
+            instance_id, name, data=data.value if data else None, event_id=event_id
+        )
+
+    run_bulk("raise", bulk, one, LIVE)
 
 
 @click.command()

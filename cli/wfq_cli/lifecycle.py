@@ -6,17 +6,13 @@ import click
 
 from wfq.client import WorkflowClient
 from wfq_cli import completing, exits
-from wfq_cli.bulk import Bulk, bulk_options, run_bulk
+from wfq_cli.bulk import ENDED, LIVE, Bulk, bulk_options, run_bulk
 from wfq_cli.endings import finish, wait_for_end
 from wfq_cli.follow import follow
 from wfq_cli.parsing import duration, read_payload
 from wfq_cli.session import open_session
 from wfq_cli.start import print_id
 from wfq_cli.target import output_option, target_options
-
-#: The statuses in which each verb can do something; a filter that names none means these.
-LIVE = ("PENDING", "RUNNING", "SUSPENDED", "STALLED")
-ENDED = ("COMPLETED", "FAILED", "TERMINATED")
 
 
 @click.command()

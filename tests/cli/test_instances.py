@@ -138,6 +138,22 @@ def test_events_are_raised_in_either_form(wfq: Cli) -> None:
     assert "the data is not JSON" in wfq.fails(2, "raise", "c-1", "go", "{fast}")
 
 
+def test_an_event_is_raised_to_many(wfq: Cli) -> None:
+    for number in range(3):
+        wfq.ok("start", "chain", "--id", f"c-{number}")
+    wfq.ok("start", "other", "--id", "o-1")
+
+    some = wfq.rows("raise", "--where", "name=chain", "--yes", "go", "[1]", "-o", "jsonl")
+    everyone = wfq.rows("raise", "--all", "--yes", "go", "-o", "jsonl")
+
+    assert {row["instance_id"] for row in some} == {"c-0", "c-1", "c-2"}
+    assert {row["result"] for row in some} == {"raised"}
+    assert len(everyone) == 4
+    assert "pass --yes" in wfq.fails(2, "raise", "--all", "go")
+    assert "EVENT [DATA]" in wfq.fails(2, "raise", "--all", "--yes")
+    assert "go with --where" in wfq.fails(2, "raise", "c-1", "go", "--yes")
+
+
 def test_a_list_is_newest_first_and_filtered(wfq: Cli) -> None:
     for number in range(3):
         wfq.ok("start", "chain", "--id", f"c-{number}", "--tag", f"n={number}")
