@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from typing import Any
@@ -35,9 +36,14 @@ def caller(port: int) -> Callable[..., dict[str, Any]]:
             data=json.dumps(body).encode() if method == "POST" else None,
             headers={"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"},
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            document: dict[str, Any] = json.loads(answer.read() or b"{}")
-            return document
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:
+                document: dict[str, Any] = json.loads(answer.read() or b"{}")
+                return document
+        except urllib.error.HTTPError as exc:
+            # It is an open connection too.
+            exc.close()
+            raise
 
     return call
 
