@@ -9,7 +9,6 @@ first generation is gone.
 from __future__ import annotations
 
 import secrets
-import time
 import uuid
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,12 +17,12 @@ from typing import Any
 import orjson
 
 from wfq.core.events import B_EXTRA, B_GEN, B_INPUT
-from wfq.core.options import due_ms
 from wfq.errors import InstanceAlreadyExists, StorageUnavailable
 from wfq.naming import workflow_ref
 from wfq.operations import read
 from wfq.scope import Scope
-from wfq.steps import Operation, run, server_now_ms
+from wfq.starting import when_due
+from wfq.steps import Operation, run
 from wfq.storage import instances
 from wfq.storage.instances import NewInstance, Snapshot
 from wfq.storage.keys import check_new_instance_id, check_queue
@@ -61,7 +60,7 @@ def start_once(
         # Without an id of the caller's there is nothing to repeat. The digest is a payload:
         # where payloads are encrypted, nobody learns from it which inputs are equal.
         extra=None if instance_id is None else {REQUEST: _payload(scope, digest, name)},
-        due_ms=(yield from _due(start_at)),
+        due_ms=(yield from when_due(start_at)),
         policy="error",
     )
     for _ in range(_ATTEMPTS):
@@ -118,14 +117,3 @@ def _payload(scope: Scope, value: Any, name: str) -> Any:
 
 def _encoded(scope: Scope, value: Any, what: str, name: str) -> bytes:
     return orjson.dumps(scope.codec.encode(value, what, name))
-
-
-def _due(start_at: datetime | timedelta | None) -> Operation[int | None]:
-    """When the first turn is due, in epoch ms; None for at once."""
-    if start_at is None:
-        return None
-    now_ms = int(time.time() * 1000)
-    if isinstance(start_at, timedelta):
-        now_ms = yield from server_now_ms()
-    due = due_ms(start_at, now_ms, "start_at")
-    return due if due > now_ms else None
