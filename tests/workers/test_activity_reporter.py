@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import redis
 
-from tests.servers import poll
 from wfq.errors import StorageUnavailable
 from wfq.storage.activities import Completed, Outcome
 from wfq.storage.link import ServerReply
@@ -15,25 +12,30 @@ from wfq_workers import activity_reporter
 from wfq_workers.activity_board import Board
 from wfq_workers.activity_reporter import Reporter
 from wfq_workers.attempt import Attempt, Stream
+from wfq_workers.backoff import LONGEST_S
 
 STREAM = Stream(0, "default", "key")
 MESSAGE = b'["n",1,0,"default","i.0",["A",0,"x",null,null],null]'
 
 
-class StubStore:
+class StubWire:
     """Takes outcomes unless told not to."""
+
+    memory = False
 
     def __init__(self) -> None:
         self.taken: list[str] = []
         self.away = 0
         self.refuses: set[str] = set()
-        self.calls = 0
+        self.sends: list[int] = []
 
-    def report(self, batches: dict[Stream, list[Outcome]]) -> dict[Stream, ServerReply]:
-        self.calls += 1
+    def send(self, batches: dict[Stream, list[Outcome]]) -> None:
+        self.sends.append(sum(map(len, batches.values())))
         if self.away:
             self.away -= 1
             raise StorageUnavailable("away")
+
+    def receive(self, batches: dict[Stream, list[Outcome]]) -> dict[Stream, ServerReply]:
         refused = {}
         for stream, outcomes in list(batches.items()):
             if any(outcome.instance_id in self.refuses for outcome in outcomes):
@@ -43,10 +45,36 @@ class StubStore:
                 del batches[stream]
         return refused
 
+    def check(self, now: float) -> None: ...
+
+    def close(self) -> None: ...
+
 
 @pytest.fixture
-def store() -> StubStore:
-    return StubStore()
+def wire() -> StubWire:
+    return StubWire()
+
+
+class Driver:
+    """Steps a reporter as the exchange does, on a clock that jumps over every rest."""
+
+    def __init__(self, board: Board, wire: StubWire) -> None:
+        self.now = 1000.0
+        self.reporter = Reporter(
+            board,
+            wire,  # type: ignore[arg-type]  # a stand-in
+            clock=lambda: self.now,
+        )
+
+    def run(self, steps: int = 100) -> None:
+        for _ in range(steps):
+            self.now += LONGEST_S
+            try:
+                self.reporter.step(self.now)
+                if self.reporter.waiting:
+                    self.reporter.take()
+            except StorageUnavailable as exc:
+                self.reporter.fail(exc)
 
 
 def finish(board: Board, *orders: str) -> None:
@@ -56,73 +84,98 @@ def finish(board: Board, *orders: str) -> None:
         board.finish(attempt, Completed(b"1-0", "default", order, b"[]"))
 
 
-def start(store: StubStore, board: Board) -> Reporter:
-    reporter = Reporter(board, store)  # type: ignore[arg-type]  # a stand-in
-    reporter.start()
-    return reporter
-
-
-def test_outcomes_are_sent_again_until_redis_takes_them(store: StubStore) -> None:
+def test_outcomes_are_sent_again_until_redis_takes_them(wire: StubWire) -> None:
     board = Board(8)
-    store.away = 3
+    wire.away = 30
     finish(board, "a", "b")
 
-    reporter = start(store, board)
-    poll(lambda: store.taken == ["a", "b"])
-    reporter.close(1)
+    Driver(board, wire).run()
 
+    assert wire.taken == ["a", "b"]
     assert board.held == {}
 
 
-def test_an_outcome_that_is_refused_does_not_hold_up_the_others(store: StubStore) -> None:
+def test_an_outcome_that_is_refused_does_not_hold_up_the_others(wire: StubWire) -> None:
     board = Board(8)
-    store.refuses = {"bad"}
+    wire.refuses = {"bad"}
     finish(board, "a", "bad", "b")
+    driver = Driver(board, wire)
 
-    reporter = start(store, board)
-    poll(lambda: sorted(store.taken) == ["a", "b"], 30)
+    driver.run()
     finish(board, "c")
-    poll(lambda: sorted(store.taken) == ["a", "b", "c"])
-    reporter.close(1)
+    driver.run()
 
+    assert sorted(wire.taken) == ["a", "b", "c"]
     assert board.held == {}
 
 
-def test_a_worker_that_stops_does_not_wait_for_redis_for_ever(store: StubStore) -> None:
+def test_a_worker_that_stops_does_not_wait_for_redis_for_ever(wire: StubWire) -> None:
     board = Board(8)
-    store.away = 1_000_000
+    wire.away = 1_000_000
     finish(board, "a")
-    reporter = start(store, board)
+    driver = Driver(board, wire)
+    driver.run(3)
 
-    closing = threading.Thread(target=reporter.close, args=(0.2,))
-    closing.start()
-    closing.join(10)
+    driver.reporter.close(LONGEST_S * 5)
+    driver.run(3)
+    early = driver.reporter.ended
+    driver.run(5)
 
-    assert not closing.is_alive()
-    assert store.taken == []
-
-
-def test_slots_are_not_filled_while_outcomes_pile_up(store: StubStore) -> None:
-    board = Board(2)
-    finish(board, *[f"order-{n}" for n in range(8)])
-    assert board.free() == 0
-
-    reporter = start(store, board)
-
-    assert board.wait_until_free(10) > 0
-    poll(lambda: board.free() == 2)
-    reporter.close(1)
+    assert (early, driver.reporter.ended) == (False, True)
+    assert driver.reporter.gave_up
 
 
-def test_outcomes_go_out_in_groups(store: StubStore) -> None:
+def test_a_worker_that_stops_reports_everything_first(wire: StubWire) -> None:
     board = Board(1000)
     finish(board, *[f"order-{n}" for n in range(600)])
+    driver = Driver(board, wire)
 
-    reporter = start(store, board)
-    poll(lambda: len(store.taken) == 600)
-    reporter.close(1)
+    driver.reporter.close(60)
+    driver.run()
 
-    assert store.calls == -(-600 // activity_reporter.MOST)
+    assert driver.reporter.ended
+    assert not driver.reporter.gave_up
+    assert len(wire.taken) == 600
+    assert max(wire.sends) == activity_reporter.MOST
+
+
+def test_slots_are_not_filled_while_outcomes_pile_up(wire: StubWire) -> None:
+    board = Board(2)
+    finish(board, *[f"order-{n}" for n in range(8)])
+    before = board.free()
+
+    Driver(board, wire).run()
+
+    assert (before, board.free()) == (0, 2)
+
+
+def test_large_results_go_out_in_small_groups(
+    wire: StubWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity_reporter, "MOST_BYTES", 10)
+    board = Board(100)
+    finish(board, *[f"order-{n}" for n in range(20)])
+
+    Driver(board, wire).run()
+
+    # Two bytes each.
+    assert wire.sends == [5, 5, 5, 5]
+
+
+def test_a_bug_of_ours_in_reporting_costs_the_outcome_and_no_more(wire: StubWire) -> None:
+    board = Board(8)
+    finish(board, "a")
+    driver = Driver(board, wire)
+
+    for _ in range(activity_reporter.REFUSALS):
+        driver.reporter.step(driver.now)
+        driver.reporter.fail(TypeError("ours"))
+        driver.now += LONGEST_S
+    finish(board, "b")
+    driver.run()
+
+    assert wire.taken == ["b"]
+    assert board.held == {}
 
 
 def test_an_attempt_has_one_outcome_whoever_comes_second() -> None:
@@ -134,4 +187,4 @@ def test_an_attempt_has_one_outcome_whoever_comes_second() -> None:
     second = board.finish(attempt, Completed(b"1-0", "default", "order", b"[2]"))
 
     assert (first, second) == (True, False)
-    assert board.done.qsize() == 1
+    assert len(board.done) == 1

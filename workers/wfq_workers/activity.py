@@ -1,8 +1,8 @@
 """The activity worker: reads attempts, runs them, reports what became of them.
 
-Threads: a *reader* waits for work and hands it to the thread pool, the event loop or the
-processes that run it; a *reporter* sends outcomes in groups; a *keeper* renews leases; a
-*watch* enforces timeouts. They meet on the `Board`.
+Threads: the *exchange* reads attempts, hands them to the thread pool, the event loop or the
+processes that run them, and reports outcomes in groups; a *keeper* renews leases; a *watch*
+enforces timeouts. They meet on the `Board`.
 """
 
 from __future__ import annotations
@@ -16,12 +16,14 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers import outcomes
 from wfq_workers.activity_board import Board
+from wfq_workers.activity_exchange import Exchange
 from wfq_workers.activity_keeper import Keeper
 from wfq_workers.activity_options import ActivityOptions
 from wfq_workers.activity_reader import Reader
 from wfq_workers.activity_reporter import Reporter
 from wfq_workers.activity_runner import Runner
 from wfq_workers.activity_store import ActivityStore
+from wfq_workers.activity_wires import ReadWire, ReportWire
 from wfq_workers.backoff import one_line
 
 log = logging.getLogger("wfq.activity")
@@ -56,8 +58,18 @@ class ActivityLoop:
             registry, self._board, self._store.now_ms, processes=options.processes
         )
         self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
-        self._reporter = Reporter(self._board, self._store)
-        self._reader = Reader(self._store, self._board, self._runner, self._keeper, options)
+        self._read_wire = ReadWire(self._link, worker_id, self._store.streams)
+        self._report_wire = ReportWire(self._link, namespace)
+        self._reader = Reader(
+            self._store, self._read_wire, self._board, self._runner, self._keeper, options
+        )
+        self._reporter = Reporter(self._board, self._report_wire)
+        self._exchange = Exchange(
+            self._board,
+            [self._reporter, self._reader],
+            kick=self._runner.kick,
+            widen=self._runner.widen,
+        )
         self._stop_lock = threading.Lock()
         self._deadline = float("inf")
         self._drain: threading.Thread | None = None
@@ -67,9 +79,8 @@ class ActivityLoop:
     def start(self) -> None:
         """Begin to work; returns at once, also when Redis cannot be reached yet."""
         self._started = True
-        self._reporter.start()
         self._keeper.start()
-        self._reader.start()
+        self._exchange.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the worker reads; False if it does not within `timeout_s`."""
@@ -85,7 +96,7 @@ class ActivityLoop:
             if self._drain is None:
                 self._drain = threading.Thread(target=self._stop, name="wfq-activity-drain")
                 self._drain.start()
-            self._board.wake()
+            self._board.interrupt()
         self._stopped.wait()
 
     def join(self, timeout_s: float | None = None) -> None:
@@ -95,7 +106,7 @@ class ActivityLoop:
     @property
     def reading(self) -> bool:
         """Whether it takes new work."""
-        return self._reader.alive
+        return self._started and not self._reader.stopped.is_set()
 
     @property
     def running(self) -> int:
@@ -105,6 +116,7 @@ class ActivityLoop:
     def _stop(self) -> None:
         try:
             if not self._started:
+                self._link.close()
                 return
             self._reader.stop()
             self._hand_back_waiting()
@@ -112,10 +124,12 @@ class ActivityLoop:
             self._hand_back_running()
             self._runner.close()
             self._keeper.close()
-            if self._reporter.close(REPORT_S):
+            self._reporter.close(REPORT_S)
+            self._exchange.join()
+            if not self._reporter.gave_up:
                 self._leave()
-            self._store.close()
-            self._link.close()
+            for connection in (self._read_wire, self._report_wire, self._link):
+                connection.close()
         finally:
             self._stopped.set()
 

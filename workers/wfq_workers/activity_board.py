@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import threading
-from queue import SimpleQueue
+from collections import deque
 
 from wfq.storage.activities import Completed, Outcome
 from wfq_workers.attempt import Attempt
@@ -15,8 +16,8 @@ UNREPORTED = 4
 #: Threads, at least, that may hang in activities that were given up before slots are lost.
 SPARE_THREADS = 16
 
-#: An attempt and what is reported of it; None ends the reporting thread.
-Done = tuple[Attempt, list[Outcome]] | None
+#: An attempt and what is reported of it.
+Done = tuple[Attempt, list[Outcome]]
 
 
 class Board:
@@ -36,36 +37,34 @@ class Board:
         self.held: dict[Attempt, bool] = {}
         #: Attempts that were given up while a thread is still inside the function.
         self.stuck: dict[Attempt, bool] = {}
-        self.done: SimpleQueue[Done] = SimpleQueue()
-        self._changed = threading.Event()
-        self._waiting = False
+        #: Attempts in line for a thread, oldest first.
+        self.jobs: deque[Attempt] = deque()
+        #: Outcomes to report, oldest first.
+        self.done: deque[Done] = deque()
+        self.bell = Bell()
+        #: Set at each end of an attempt while somebody waits for that.
+        self._ended: threading.Event | None = None
 
     def free(self) -> int:
         """Slots that are free; 0 as well while far too many outcomes wait to be reported."""
         if len(self.held) >= UNREPORTED * self.slots:
             return 0
+        # A stuck thread was replaced by another, up to as many as there are spare ones.
         return self.slots - len(self.running) - max(0, len(self.stuck) - self.spare)
 
-    def wait_until_free(self, timeout_s: float) -> int:
-        """Return the free slots, after waiting for one if need be."""
-        free = self.free()
-        if free <= 0:
-            self._changed.clear()
-            self._waiting = True
-            # Asked again after the flag: a slot freed just before it set no event.
-            if self.free() <= 0:
-                self._changed.wait(timeout_s)
-            self._waiting = False
-            free = self.free()
-        return free
-
     def wait_for_end(self, timeout_s: float) -> None:
-        """Wait until an attempt is settled, at most `timeout_s`."""
-        self._changed.clear()
-        self._waiting = True
+        """Wait until an attempt is settled, at most `timeout_s`; for one thread at a time."""
+        self._ended = ended = threading.Event()
+        # Asked after the event is in place: an end just before it set none.
         if self.running:
-            self._changed.wait(timeout_s)
-        self._waiting = False
+            ended.wait(timeout_s)
+        self._ended = None
+
+    def interrupt(self) -> None:
+        """Let `wait_for_end` return."""
+        ended = self._ended
+        if ended is not None:
+            ended.set()
 
     def admit(self, attempt: Attempt) -> None:
         """Give the attempt a slot."""
@@ -88,28 +87,62 @@ class Board:
             outcome = _instead(attempt, outcome)
         if attempt.details is not None:
             attempt.final = isinstance(outcome, Completed)
-        self.done.put((attempt, [] if outcome is None else [outcome]))
-        if self._waiting:
-            self.wake()
+        self.settle(attempt, [] if outcome is None else [outcome])
+        if self._ended is not None:
+            self.interrupt()
         return True
 
     def settle(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
-        """Report outcomes of an attempt that never had a slot."""
-        self.held[attempt] = True
-        self.done.put((attempt, outcomes))
+        """Put outcomes of an attempt that has no slot in line to be reported."""
+        self.done.append((attempt, outcomes))
+        # While others are in line, more outcomes follow soon; the exchange looks every ms.
+        if self.bell.armed and not self.jobs:
+            self.bell.ring()
 
     def reported(self, attempts: list[Attempt]) -> None:
         """Let go of attempts whose outcome Redis has taken, or that are left to others."""
         pop = self.held.pop
         for attempt in attempts:
             pop(attempt, None)
-        if self._waiting:
-            self.wake()
 
-    def wake(self) -> None:
-        """Let `wait_until_free` look again."""
-        self._waiting = False
-        self._changed.set()
+
+class Bell:
+    """Wakes a thread that waits for a descriptor; rung once for each time that it is armed."""
+
+    def __init__(self) -> None:
+        self._pair: tuple[socket.socket, socket.socket] | None = None
+        #: Whether somebody waits, or is about to. Set before the last look for work.
+        self.armed = False
+
+    def open(self) -> int:
+        """Make the bell work; returns the descriptor that becomes readable when it is rung."""
+        self._pair = socket.socketpair()
+        for end in self._pair:
+            end.setblocking(False)
+        return self._pair[0].fileno()
+
+    def ring(self) -> None:
+        """Wake the waiting thread, from any thread; does nothing while the bell is not open."""
+        self.armed = False
+        pair = self._pair
+        if pair is None:
+            return
+        try:
+            pair[1].send(b"x")
+        except OSError:
+            pass  # rung often enough, or just closed: nobody waits any more
+
+    def silence(self) -> None:
+        """Take the rings off the descriptor, once it is readable."""
+        assert self._pair is not None
+        self._pair[0].recv(4096)
+
+    def close(self) -> None:
+        """Nobody will wait any more."""
+        pair, self._pair = self._pair, None
+        self.armed = False
+        for end in pair or ():
+            end.close()
 
 
 def _instead(attempt: Attempt, outcome: Outcome | None) -> Outcome | None:

@@ -1,17 +1,16 @@
 """The threads that run synchronous activities.
 
-A SimpleQueue hand-over costs 1 to 4 us in a batch, against 9 of ThreadPoolExecutor. Threads
-are started as attempts need them and stay; a thread whose activity was given up is left to
-itself, and another takes its place.
+Waking a thread costs more than running a short activity: ten times as much where processors
+are virtual (measured). So a batch wakes one thread, which runs attempts until none is left;
+more are woken, or started, only when that does not get on: some activity waits for something.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections.abc import Callable
-from queue import Empty, SimpleQueue
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from wfq_workers.attempt import Attempt
 
@@ -19,74 +18,102 @@ log = logging.getLogger("wfq.activity")
 
 
 class ThreadPool:
-    """Runs attempts in at most `limit` threads. Attempts are submitted by one thread only."""
+    """Runs attempts in at most `limit` threads.
 
-    def __init__(self, run: Callable[[Attempt], None], *, limit: int, name: str) -> None:
+    Threads are started as they are needed and stay. One whose activity was given up is left
+    to itself. All methods but `_serve` are called by one thread at a time.
+    """
+
+    def __init__(
+        self,
+        run: Callable[[Attempt], None],
+        jobs: deque[Attempt],
+        *,
+        limit: int,
+        name: str,
+    ) -> None:
         self._run = run
         self._limit = limit
         self._name = name
-        self._queue: SimpleQueue[Attempt | None] = SimpleQueue()
+        #: Attempts that no thread has taken, oldest first.
+        self._jobs = jobs
         self._threads: list[threading.Thread] = []
-        self._submitted = 0
-        # One counter per thread, written by that thread alone: no lock on the hot path.
-        self._finished: list[int] = []
+        #: One held lock for each thread that waits; releasing it wakes the thread.
+        self._parked: list[threading.Lock] = []
+        self._closed = False
 
     @property
     def threads(self) -> int:
         """Threads that were started."""
         return len(self._threads)
 
-    def submit(self, attempts: list[Attempt]) -> None:
-        """Run attempts as soon as threads are free; starts threads that are missing."""
-        self._submitted += len(attempts)
-        put = self._queue.put
-        for attempt in attempts:
-            put(attempt)
-        if len(self._threads) < self._limit:
-            self._grow()
+    def submit(self, attempts: Iterable[Attempt]) -> None:
+        """Put attempts in line; `kick` sees to it that they are run."""
+        self._jobs.extend(attempts)
+
+    def kick(self) -> None:
+        """Let one thread begin with what is in line."""
+        if self._parked or not self._threads:
+            self.widen(1)
+
+    def widen(self, most: int) -> bool:
+        """Wake or start up to `most` more threads; False if there are no more."""
+        for _ in range(most):
+            if self._parked:
+                self._parked.pop().release()
+            elif len(self._threads) < self._limit:
+                self._start()
+            else:
+                return False
+        return True
 
     def take_waiting(self) -> list[Attempt]:
         """Return the attempts that no thread has begun; they will not be run."""
         waiting: list[Attempt] = []
         while True:
             try:
-                attempt = self._queue.get_nowait()
-            except Empty:
+                waiting.append(self._jobs.popleft())
+            except IndexError:
                 return waiting
-            if attempt is not None:
-                self._submitted -= 1
-                waiting.append(attempt)
 
     def close(self) -> None:
         """Let every thread end after what it runs; does not wait for them."""
-        for _ in self._threads:
-            self._queue.put(None)
+        self._closed = True
+        self.widen(len(self._parked))
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the threads to end after `close`, at most `timeout_s` for each."""
-        for thread in self._threads:
-            thread.join(timeout_s)
+    def _start(self) -> None:
+        # Daemons: an activity that never returns must not keep the process alive.
+        name = f"{self._name}-{len(self._threads)}"
+        thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
 
-    def _grow(self) -> None:
-        outstanding = self._submitted - sum(self._finished)
-        for index in range(len(self._threads), min(outstanding, self._limit)):
-            self._finished.append(0)
-            # Daemons: an activity that never returns must not keep the process alive.
-            thread = threading.Thread(
-                target=self._serve, args=(index,), name=f"{self._name}-{index}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
-
-    def _serve(self, index: int) -> None:
-        get, run, finished = self._queue.get, self._run, self._finished
-        for count in itertools.count(1):
-            attempt = get()
-            if attempt is None:
-                return
+    def _serve(self) -> None:
+        take, run = self._jobs.popleft, self._run
+        lock = threading.Lock()
+        lock.acquire()
+        while True:
+            try:
+                attempt = take()
+            except IndexError:
+                if self._closed:
+                    return
+                self._park(lock)
+                continue
             try:
                 run(attempt)
             except BaseException:
                 # `run` turns whatever an activity raises into a failure: this is our bug.
                 log.exception("the outcome of %r was lost in the worker", attempt)
-            finished[index] = count
+
+    def _park(self, lock: threading.Lock) -> None:
+        """Wait to be woken, unless there is something to do after all."""
+        self._parked.append(lock)
+        # What came before the lock was in place has woken nobody.
+        if self._jobs or self._closed:
+            try:
+                self._parked.remove(lock)
+                return
+            except ValueError:
+                pass  # it is being released for us
+        lock.acquire()

@@ -1,4 +1,4 @@
-"""The thread that reads attempts, takes over those of dead workers, and hands them out."""
+"""Reading attempts, taking over those of dead workers, and handing them out."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from wfq.errors import StorageError
 from wfq.storage.activities import Outcome
 from wfq_workers import outcomes
 from wfq_workers.activity_board import Board
+from wfq_workers.activity_exchange import NEVER
 from wfq_workers.activity_keeper import Keeper
 from wfq_workers.activity_options import ActivityOptions
-from wfq_workers.activity_reading import ReadPlan
+from wfq_workers.activity_reading import Reading, ReadPlan
 from wfq_workers.activity_runner import Runner
-from wfq_workers.activity_store import LONGEST_BLOCK_MS, ActivityStore
+from wfq_workers.activity_store import ActivityStore
+from wfq_workers.activity_wires import ReadWire
 from wfq_workers.attempt import Attempt, Delivery, MalformedMessage
 from wfq_workers.backoff import Backoff, escaped, one_line
 
@@ -27,6 +29,10 @@ log = logging.getLogger("wfq.activity")
 #: Between two looks for attempts of dead workers, as shares of the lease: often enough to
 #: find them soon, spread so that many workers do not look at once.
 CLAIM_BEAT = (0.2, 0.5)
+#: Longest time in ms that a read waits at the server.
+LONGEST_BLOCK_MS = 5_000
+#: Seconds between two looks at the memory store, which cannot wait.
+MEMORY_POLL_S = 0.005
 
 
 class Reader:
@@ -35,57 +41,110 @@ class Reader:
     def __init__(
         self,
         store: ActivityStore,
+        wire: ReadWire,
         board: Board,
         runner: Runner,
         keeper: Keeper,
         options: ActivityOptions,
     ) -> None:
         self._store = store
+        self._wire = wire
         self._board = board
         self._runner = runner
         self._keeper = keeper
         self._options = options
         self._plan = ReadPlan(len(store.streams))
+        self._reading: Reading | None = None
         self._backoff = Backoff(log, "cannot read activities")
-        self._stop = threading.Event()
+        self._rest_until = 0.0
+        self._stop = False
         self._claim_at = 0.0
         self._claim_first = 0
-        #: Whether an answer was lost, and with it perhaps entries handed out to us.
+        #: Whether an answer was lost, and with it perhaps attempts handed out to us.
         self._astray = False
         self._prepared = False
         self.ready = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="wfq-activity-reader", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
+        self.stopped = threading.Event()
+        self._plan_claim()
 
     @property
-    def alive(self) -> bool:
-        return self._thread.is_alive()
+    def waiting(self) -> bool:
+        return self._reading is not None
+
+    @property
+    def urgent(self) -> bool:
+        if self._reading is not None:
+            return True
+        return not self._stop and self._board.free() > 0 and time.monotonic() >= self._rest_until
+
+    @property
+    def ended(self) -> bool:
+        return self._stop and self._reading is None
+
+    @property
+    def memory(self) -> bool:
+        return self._wire.memory
+
+    def fileno(self) -> int:
+        return self._wire.fileno()
 
     def stop(self) -> None:
-        """Read no more, hand back what a read under way brings, and return."""
-        self._stop.set()
-        while self._thread.is_alive():
-            self._board.wake()
-            self._store.wake_reader()
+        """Read no more, hand back what a read under way brings, and return (another thread)."""
+        self._stop = True
+        while not self.stopped.is_set():
+            self._board.bell.ring()
+            self._wire.unblock()
             # Again if need be: the read may have begun just after.
-            self._thread.join(0.05)
+            self.stopped.wait(0.05)
 
-    def _serve(self) -> None:
-        self._plan_claim()
-        while not self._stop.is_set():
-            try:
-                self._prepare()
-                self._step()
-                self._backoff.clear()
-            except StorageError as exc:
-                # The answer may have held attempts; the group, or all data, may be gone.
-                self._astray, self._prepared = True, False
-                self._backoff.wait(exc, self._stop)
-            except Exception as exc:
-                log.exception("the activity reader failed")
-                self._backoff.wait(exc, self._stop)
+    def step(self, now: float) -> float:
+        """Fill slots: from lost answers, from dead workers, then with new work."""
+        if self._reading is not None:
+            self._wire.check(now)
+            return NEVER
+        if self._stop:
+            self.stopped.set()
+            return NEVER
+        if now < self._rest_until:
+            return self._rest_until
+        self._prepare()
+        if self._astray and self._board.free() > 0:
+            self._recover()
+            self._astray = False
+        if now >= self._claim_at and self._board.free() > 0:
+            self._claim(self._board.free())
+            self._plan_claim()
+        free = self._board.free()
+        if free > 0:
+            reading = self._plan.next(free)
+            block_ms = self._block_ms(now) if reading.wait else None
+            self._wire.send(reading.streams, reading.count, block_ms)
+            self._reading = reading
+        return NEVER
+
+    def take(self) -> None:
+        """Receive attempts and hand them out."""
+        deliveries, found = self._wire.receive()
+        if failpoints.ACTIVE:
+            failpoints.hit("act.after_read")
+        reading, self._reading = self._reading, None
+        assert reading is not None
+        self._plan.note(reading, found)
+        self._backoff.clear()
+        if deliveries:
+            self._hand_out(deliveries)
+        elif self._wire.memory:
+            self._rest_until = time.monotonic() + MEMORY_POLL_S
+
+    def fail(self, error: Exception) -> None:
+        """Start again from what Redis holds: its answer may have had attempts for us."""
+        self._reading = None
+        self._wire.close()
+        if not isinstance(error, StorageError):
+            log.error("reading activities failed", exc_info=error)
+        # The groups, or all data, may be gone.
+        self._astray, self._prepared = True, False
+        self._rest_until = time.monotonic() + self._backoff.note(error)
 
     def _prepare(self) -> None:
         if not self._prepared:
@@ -93,40 +152,14 @@ class Reader:
             self._prepared = True
             self.ready.set()
 
-    def _step(self) -> None:
-        """Fill slots once: from lost answers, from dead workers, then with new work."""
-        free = self._board.wait_until_free(timeout_s=1.0)
-        if free <= 0 or self._stop.is_set():
-            return
-        if self._astray:
-            self._recover()
-            self._astray = False
-        elif time.monotonic() >= self._claim_at:
-            self._claim(free)
-            self._plan_claim()
-        else:
-            self._read(free)
-
-    def _read(self, free: int) -> None:
-        reading = self._plan.next(free)
-        deliveries, found = self._store.read(
-            reading.streams, reading.count, self._block_ms() if reading.wait else 0
-        )
-        if failpoints.ACTIVE:
-            failpoints.hit("act.after_read")
-        self._plan.note(reading, found)
-        if deliveries:
-            self._hand_out(deliveries)
-
-    def _block_ms(self) -> int:
+    def _block_ms(self, now: float) -> int:
         """Wait no longer than to the next look for dead workers' attempts."""
-        left_s = self._claim_at - time.monotonic()
-        return max(1, min(LONGEST_BLOCK_MS, int(left_s * 1000)))
+        return max(1, min(LONGEST_BLOCK_MS, int((self._claim_at - now) * 1000)))
 
     def _hand_out(self, deliveries: list[Delivery]) -> None:
         """Run what there are slots for; settle at once what cannot be run here."""
         now = time.monotonic()
-        free = 0 if self._stop.is_set() else self._board.free()
+        free = 0 if self._stop else self._board.free()
         ready: list[Attempt] = []
         for delivery in deliveries:
             try:

@@ -42,7 +42,11 @@ class Runner:
         self._board = board
         self._now_ms = now_ms
         self._handlers: dict[str, Handler] = {}
-        self._pool = ThreadPool(self._run, limit=board.slots + board.spare, name="wfq-activity")
+        self._pool = ThreadPool(
+            self._run, board.jobs, limit=board.slots + board.spare, name="wfq-activity"
+        )
+        self.kick = self._pool.kick
+        self.widen = self._pool.widen
         self._loop = EventLoopThread(self._run_on_loop, name="wfq-activity-loop")
         self._children = ChildPool(processes or os.cpu_count() or 1)
         self._watch = TimeoutWatch(self._expire, board.runs, name="wfq-activity-watch")

@@ -44,9 +44,13 @@ class Backoff:
 
     def wait(self, error: BaseException, stop: threading.Event) -> bool:
         """Log `error`, wait, and return whether `stop` was set meanwhile."""
+        return stop.wait(self.note(error))
+
+    def note(self, error: BaseException) -> float:
+        """Log `error` and return the seconds to wait."""
         delay_s = self.next_delay_s()
         self._log.warning("%s: %s; next attempt in %.2g s", self._what, one_line(error), delay_s)
-        return stop.wait(delay_s)
+        return delay_s
 
     def clear(self) -> None:
         """Note a success; logs that things work again if they had not."""
