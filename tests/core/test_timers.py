@@ -115,3 +115,24 @@ def test_time_does_not_go_back() -> None:
     assert world.output == sorted(world.output)
     assert world.output[1] == world.output[2]
     assert world.records[3][1] == world.records[2][1]
+
+
+@pytest.mark.parametrize("waits_for", ["timer", "event"])
+def test_a_turn_that_fires_a_timer_is_no_earlier_than_the_timer_was_due(waits_for: str) -> None:
+    def workflow(ctx: WorkflowContext) -> Flow:
+        before = ctx.current_utc_datetime
+        try:
+            if waits_for == "timer":
+                yield ctx.create_timer(timedelta(seconds=1))
+            else:
+                yield ctx.wait_for_external_event("tick", timeout=timedelta(seconds=1))
+        except TimeoutError:
+            pass
+        return (ctx.current_utc_datetime - before).total_seconds()
+
+    world = World(workflow)
+    world.start()
+    # The clock of whoever runs the turn lags behind the one by which the timer fired.
+    world.turn(world.fired(0), after_ms=20)
+
+    assert world.output == 1.0

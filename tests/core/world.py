@@ -89,6 +89,8 @@ class World:
         assert _outcome(turn) == _outcome(again)
         assert state_of(self.instance) == state_of(fresh)
         fresh.discard()
+        # A timer that fires takes the time along to when it was due.
+        self.now_ms = max(self.now_ms, turn.now_ms)
         if turn.status == CONTINUED:
             self.records = [as_stored(turn.birth)]
             self.instance = self.load()

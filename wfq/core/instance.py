@@ -86,10 +86,14 @@ class Instance(Intake):
     def apply(self, events: list[Event], now_ms: int, nonce: str) -> Turn:
         """Run one turn: consume `events` in order, advancing the code after each.
 
-        Time never goes back: a `now_ms` before the last turn's is replaced by it. `nonce` is
-        unique to the turn. Raises: TurnAborted when a watchdog gave the turn up.
+        Time never goes back: a `now_ms` before the last turn's is replaced by it, and no timer
+        fires before it is due. `nonce` is unique to the turn. Raises: TurnAborted when a
+        watchdog gave the turn up.
         """
         last_ms = self._decisions.now_ms
+        for event in events:
+            if event[0] == ev.FIRED:
+                last_ms = max(last_ms, self._due_ms(event))
         turn = self._run_turn(
             events, now_ms if now_ms > last_ms else last_ms, nonce, deferred=self._no_code
         )
@@ -101,6 +105,13 @@ class Instance(Intake):
             self.turns += 1
             self.size += _EVENT_SIZE * len(turn.events) + _ACTION_SIZE * len(turn.actions)
         return turn
+
+    def _due_ms(self, event: Event) -> int:
+        """When a timer that has fired was due: the caller's clock may lag behind the server's."""
+        opened = self.open.get(event[1])
+        if opened is None or opened.nonce != event[2] or opened.kind not in "TE":
+            return 0
+        return opened.action[2 if opened.kind == act.CREATE_TIMER else 3] or 0
 
     def abort(self) -> None:
         """Make the `apply` that runs in another thread raise TurnAborted, at its end at latest.
