@@ -47,10 +47,13 @@ class ApiError(Exception):
         self.message = message
         self.headers = dict(headers or {})
 
+    def document(self) -> dict[str, str]:
+        """The error as JSON."""
+        return {"errorCode": self.code, "message": one_line(self.message)}
+
     def response(self) -> Response:
         """The error as it goes out."""
-        document = {"errorCode": self.code, "message": one_line(self.message)}
-        return json_response(document, self.status, self.headers)
+        return json_response(self.document(), self.status, self.headers)
 
 
 def one_line(text: str) -> str:

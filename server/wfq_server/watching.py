@@ -15,7 +15,7 @@ from starlette.requests import Request
 
 from wfq.errors import WaitTimeout, WfqError
 from wfq_server.documents import is_ended, rfc3339, status_document
-from wfq_server.errors import one_line, retry_later
+from wfq_server.errors import as_api_error, retry_later
 from wfq_server.metrics import Metrics
 from wfq_server.ports import Client, State
 
@@ -83,8 +83,8 @@ class Watch:
                     yield b": still here\n\n"
                 except WfqError as exc:
                     # Purged, or Redis is away: the client learns what to do by connecting again.
-                    said = orjson.dumps({"message": one_line(str(exc))})
-                    yield b"event: error\ndata: %b\n\n" % said
+                    error = as_api_error(exc, "ERR_GET_WORKFLOW").document()
+                    yield b"event: error\ndata: %b\n\n" % orjson.dumps(error)
                     return
                 else:
                     yield _event(state)

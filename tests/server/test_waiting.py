@@ -187,7 +187,9 @@ async def test_an_event_stream_says_that_its_instance_was_purged() -> None:
     del api.client.states["12345678"]
 
     response = await asyncio.wait_for(asking, 2)
-    assert events(response.text)[-1]["event"] == "error"
+    last = events(response.text)[-1]
+    assert last["event"] == "error"
+    assert last["data"]["errorCode"] == "ERR_INSTANCE_ID_NOT_FOUND"
 
 
 async def test_a_browser_that_has_seen_the_end_is_told_to_stop() -> None:
