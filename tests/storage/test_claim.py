@@ -161,10 +161,39 @@ def test_attempts_change_hands_on_a_full_redis(full_store: Store) -> None:
     assert set(renew(full_store, "B", *claimed)) == {"ok"}
 
 
+def beat(store: Store, consumer: str, item: ActivityMessage) -> bool:
+    return store.run(
+        activities.save_heartbeat(
+            store.ns, 0, QUEUE, consumer, entry_id=item.entry_id, instance_id="a", task_id=0,
+            nonce="n1", details=b'{"at":[]}',
+        )
+    )  # fmt: skip
+
+
 def test_heartbeat_details_are_kept_for_the_next_attempt(busy: Store) -> None:
-    busy.command(*activities.heartbeat_command(busy.ns, 0, "a", 0, "n1", b'{"at":[]}'))
+    (item,) = busy.take("A", count=1)
+
+    assert beat(busy, "A", item)
 
     read = activities.read_heartbeat_command(busy.ns, 0, "a", 0, "n1")
     assert busy.command(*read) == b'{"at":[]}'
     other = activities.read_heartbeat_command(busy.ns, 0, "a", 1, "n1")
     assert busy.command(*other) is None
+
+
+def test_a_worker_that_lost_its_attempt_leaves_no_heartbeat(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    busy.claim("B")
+
+    assert not beat(busy, "A", item)
+    assert beat(busy, "B", item)
+    busy.complete(completed(item))
+    assert not beat(busy, "B", item)
+
+
+def test_heartbeats_are_kept_on_a_full_redis(full_store: Store) -> None:
+    prepare(full_store)
+    (item,) = full_store.take("A", count=1)
+    full_store.full(True)
+
+    assert beat(full_store, "A", item)

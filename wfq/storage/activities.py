@@ -202,17 +202,22 @@ def claim_tasks(
     return Call(scripts.CLAIM, keys, [consumer, idle_ms, count], parse)
 
 
-def heartbeat_command(
+def save_heartbeat(
     namespace: Namespace,
     partition: int,
+    queue: str,
+    consumer: str,
+    *,
+    entry_id: bytes,
     instance_id: str,
     task_id: int,
     nonce: str,
     details: bytes,
-) -> tuple[Argument, ...]:
-    """Keep heartbeat details for the next attempt of a task."""
+) -> Call[bool]:
+    """Keep heartbeat details for the next attempt of a task; only its holder may."""
     field = f"hb {instance_id} {task_id} {nonce}"
-    return ("HSET", namespace.tasks(partition), field, details)
+    keys = [namespace.activities(partition, queue), namespace.tasks(partition)]
+    return Call(scripts.HEARTBEAT, keys, [consumer, entry_id, field, details], bool)
 
 
 def read_heartbeat_command(

@@ -42,6 +42,7 @@ DELIVER = _load("deliver")
 DISPATCH = _load("dispatch")
 FETCH = _load("fetch")
 FIRE = _load("fire")
+HEARTBEAT = _load("heartbeat")
 INSPECT = _load("inspect")
 LIST = _load("list")
 PURGE = _load("purge")
@@ -63,6 +64,7 @@ ALL = (
     DISPATCH,
     FETCH,
     FIRE,
+    HEARTBEAT,
     INSPECT,
     LIST,
     PURGE,

@@ -138,15 +138,18 @@ class ActivityStore:
 
     def save_heartbeat(self, attempt: Attempt, details: bytes) -> None:
         """Keep heartbeat details for a worker that takes the attempt over."""
-        command = activities.heartbeat_command(
+        call = activities.save_heartbeat(
             self.namespace,
             attempt.stream.partition,
-            attempt.instance_id,
-            attempt.task_id,
-            attempt.nonce,
-            details,
+            attempt.stream.queue,
+            self.consumer,
+            entry_id=attempt.entry_id,
+            instance_id=attempt.instance_id,
+            task_id=attempt.task_id,
+            nonce=attempt.nonce,
+            details=details,
         )
-        self.link.command(*command)
+        self.link.run(call)
 
     def forget_heartbeat(self, attempt: Attempt) -> None:
         """Delete the details of a task that is over."""
