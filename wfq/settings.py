@@ -84,8 +84,8 @@ class Settings(BaseSettings):
         str_strip_whitespace=True,
     )
 
-    #: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// or memory://. None: the
-    #: embedded server of this directory.
+    #: redis://, rediss://, unix:// or memory://; redis+sentinel:// and redis+cluster:// are known
+    #: and not opened yet. None: the embedded server of this directory.
     redis_url: SecretStr | None = None
     #: A file that holds the URL, for a secret that must not stand in the environment.
     redis_url_file: Path | None = None
@@ -93,6 +93,7 @@ class Settings(BaseSettings):
     redis_bin: Path | None = None
     #: Where the embedded server keeps its data.
     embedded_dir: Path = Path(".wfq")
+    #: Keeps applications on one Redis apart: nothing is shared between two namespaces.
     namespace: Annotated[str, Field(pattern=f"^{_NAMESPACE}$")] = "default"
     #: Partitions of a namespace that does not exist yet; fixed from then on.
     partitions: Annotated[int, Field(ge=1, le=1024)] = 16
@@ -103,6 +104,7 @@ class Settings(BaseSettings):
 
     #: Activities that run at once in one worker process.
     concurrency: Annotated[int, Field(ge=1, le=100_000)] = 64
+    #: Worker processes of one `wfq worker` or `wfq dev`, under a supervisor.
     processes: Annotated[int, Field(ge=1, le=1024)] = 1
     #: An orchestrator's right to a partition without renewal; a crash delays for so long.
     lease_s: Annotated[Seconds, Field(ge=0.5)] = 5.0
@@ -112,7 +114,7 @@ class Settings(BaseSettings):
     max_deliveries: Annotated[int, Field(ge=1)] = 5
     #: A turn that runs longer is aborted.
     turn_timeout_s: Annotated[Seconds, Field(gt=0)] = 10.0
-    #: How long an unregistered name may wait for a worker that knows it, before STALLED.
+    #: How long an activity may wait for a worker that knows its name, before STALLED.
     unknown_grace_s: Seconds = 30.0
     #: From the first SIGTERM to the end of running activities.
     drain_s: Seconds = 30.0
@@ -120,7 +122,9 @@ class Settings(BaseSettings):
     retention_s: Seconds | None = None
     limits: Limits = Limits()
 
+    #: Where the HTTP API listens; beyond loopback it needs a token.
     api_host: str = "127.0.0.1"
+    #: 0 takes a free one.
     api_port: Annotated[int, Field(ge=0, le=65_535)] = 3500
     #: The token of the HTTP API; needed for a bind beyond loopback.
     api_token: SecretStr | None = None
@@ -129,10 +133,12 @@ class Settings(BaseSettings):
     #: Names by which the API may be called besides loopback's (the Host header).
     api_allowed_hosts: tuple[str, ...] = ()
 
+    #: Rules of `wfq worker --only listener` and of a `wfq listen` without options.
     listeners: tuple[ListenerRule, ...] = ()
 
     #: auto: text on a terminal, JSON lines otherwise.
     log_format: Literal["auto", "text", "json"] = "auto"
+    #: debug also shows where an unexpected error of a command came from.
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"],
         BeforeValidator(lambda value: value.lower() if isinstance(value, str) else value),
