@@ -230,12 +230,23 @@ def read_logs(paths: Iterable[Path]) -> Iterator[str]:
         for secret, name in _FORBIDDEN.items():
             if secret in text:
                 yield f"log {path.name} shows {name}"
-        for line in text.splitlines():
-            if "Traceback" in line and not any(word in line for word in _EXPECTED):
-                yield f"log {path.name} has a traceback: {_traceback(line)}"
+        for traceback in _tracebacks(text):
+            if not any(word in traceback for word in _EXPECTED):
+                yield f"log {path.name} has a traceback: {traceback}"
 
 
-def _traceback(line: str) -> str:
+def _tracebacks(text: str) -> Iterator[str]:
+    """Yield message and last line of each traceback, logged or printed."""
+    lines = iter(text.splitlines())
+    for line in lines:
+        if line.startswith("Traceback"):
+            # Up to the first line that is not indented: the error.
+            yield next((later for later in lines if not later.startswith(" ")), line)
+        elif "Traceback" in line:
+            yield _logged_traceback(line)
+
+
+def _logged_traceback(line: str) -> str:
     try:
         document = orjson.loads(line)
     except orjson.JSONDecodeError:

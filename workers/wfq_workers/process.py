@@ -15,7 +15,8 @@ import secrets
 import signal
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import Protocol
 
@@ -29,7 +30,7 @@ TOKEN_VARIABLE = "WFQ_WORKER_TOKEN"
 TETHER_VARIABLE = "WFQ_WORKER_TETHER"
 #: Seconds beyond the grace period that the loops get to report, hand back and leave.
 MARGIN_S = 20.0
-#: Exit status of a worker whose loops did not end in time.
+#: Exit status of a worker whose loops did not end in time, or died.
 STUCK_STATUS = 1
 
 _NOT_IN_HOST = re.compile(r"[^A-Za-z0-9.]+")
@@ -84,7 +85,7 @@ def run_worker(
 
     To be called in the main thread. `on_ready` is called, in another, once all loops work.
     """
-    with signals_into_inbox(signal.SIGTERM, signal.SIGINT) as inbox:
+    with signals_into_inbox(signal.SIGTERM, signal.SIGINT) as inbox, _ends_with_its_threads():
         _follow_supervisor(inbox)
         for loop in loops:
             loop.start()
@@ -94,6 +95,30 @@ def run_worker(
         number = inbox.wait()
         log.info("%s: finishing what runs, for at most %g s", _name(number), grace_s)
         return _drain(loops, inbox, grace_s)
+
+
+@contextmanager
+def _ends_with_its_threads() -> Iterator[None]:
+    """End the process when a thread of ours dies of a bug.
+
+    A loop that has lost a thread would go on to renew its leases and do nothing with them.
+    """
+    usual = threading.excepthook
+
+    def look(args: threading.ExceptHookArgs) -> None:
+        name = args.thread.name if args.thread is not None else ""
+        if not name.startswith("wfq-"):
+            usual(args)
+            return
+        error = args.exc_value or args.exc_type()
+        log.critical("thread %s died: this worker ends, others take over", name, exc_info=error)
+        os._exit(STUCK_STATUS)
+
+    threading.excepthook = look
+    try:
+        yield
+    finally:
+        threading.excepthook = usual
 
 
 def _report_ready(loops: Sequence[Loop], on_ready: Callable[[], None]) -> None:
