@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import machine, w1, w3, w4
+from benchmarks import idle, machine, w1, w2, w3, w4, w5, w6, w7
 from benchmarks.result import describe
 from benchmarks.suite import Case, Options, run_case
 
-CASES: list[Case] = [*w1.CASES, *w3.CASES, *w4.CASES]
+CASES: list[Case] = [case for module in (w1, w2, w3, w4, w5, w6, w7, idle) for case in module.CASES]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,7 +26,7 @@ _IDLE = frozenset(
     (
         b"AUTH", b"CLIENT", b"CONFIG", b"ECHO", b"HELLO", b"INFO", b"MEMORY", b"MONITOR", b"PING",
         b"PSUBSCRIBE", b"PUNSUBSCRIBE", b"SCRIPT", b"SELECT", b"SUBSCRIBE", b"UNSUBSCRIBE",
-        b"ZCARD",
+        b"XLEN", b"ZCARD", b"MULTI", b"EXEC",
     )
 )  # fmt: skip
 _COUNT_SHA = scripts.COUNT.sha.encode()

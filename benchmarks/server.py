@@ -73,6 +73,15 @@ class RedisMeter:
                 pipe.zcard(space.index(partition, status))
             return sum(pipe.execute())
 
+    def backlog(self, queue: str = "default") -> int:
+        """Entries that wait for workers, or are with them; 0 = nothing moves."""
+        space = Namespace()
+        with self._client.pipeline(transaction=True) as pipe:
+            for partition in range(space.partitions):
+                pipe.xlen(space.events(partition, queue))
+                pipe.xlen(space.activities(partition, queue))
+            return sum(pipe.execute())
+
     def memory_bytes(self) -> int:
         """Bytes that data, and nothing else, holds."""
         info = self._client.info("memory")

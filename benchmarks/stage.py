@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import wfq as wf
 from benchmarks.fleet import Fleet, Layout
@@ -73,6 +73,8 @@ class Stage:
         self.client = self._stack.enter_context(wf.WorkflowClient(redis_url=self.url))
         # Makes the namespace, before workers race to do it.
         self.client.ping()
+        #: What a workload makes ready for its own measured part.
+        self.ready: dict[str, Any] = {}
         self.fleet = self.new_fleet(self.layout)
 
     def new_fleet(self, layout: Layout) -> Fleet:
@@ -116,6 +118,19 @@ class Stage:
             {k: s - workers.get(k, 0.0) for k, s in self.fleet.cpu_s().items()},
             outcome.figures,
         )
+
+    def wait_parked(self, total: int) -> None:
+        """Wait until so many instances exist that wait for something, with nothing to do."""
+        end = time.monotonic() + PATIENCE_S
+        while self.meter.count("RUNNING") < total or self.meter.backlog():
+            if time.monotonic() > end:
+                raise TimeoutError(f"{self.meter.backlog()} entries are left in {PATIENCE_S} s")
+            time.sleep(POLL_S)
+
+    def replace_fleet(self) -> None:
+        """Stop the workers and start others, which have nothing in memory."""
+        self.fleet.stop()
+        self.fleet = self.new_fleet(self.layout)
 
     def completed(self) -> int:
         """How many instances have completed."""

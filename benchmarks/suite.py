@@ -20,6 +20,9 @@ Units = Mapping[Size, int]
 
 #: Does `units` of work on a stage and tells what it found.
 Work = Callable[[Stage, int], Outcome | None]
+#: Makes ready for one sample; looks at what one has left. Neither is measured.
+Prepare = Callable[[Stage, int], None]
+Inspect = Callable[[Stage, int], dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class Case:
     units: Units
     unit: str = "workflow"
     targets: Sequence[Target] = ()
+    prepare: Prepare | None = None
+    inspect: Inspect | None = None
     #: Whether the trace is replayed for a limit, and how: 1 = one command after the other.
     limit: bool = True
     at_once: int = WINDOW
@@ -60,10 +65,9 @@ def run_case(case: Case, options: Options) -> CaseResult:
     samples: list[Sample] = []
     replays: list[Replayed] = []
     with Stage(case.layout) as stage:
-        if case.warm_up:
-            case.work(stage, min(units, case.warm_up))
+        _warm_up(case, stage, units)
         for _ in range(options.repeat or case.repeat[options.size]):
-            samples.append(stage.measure(units, lambda: case.work(stage, units)))
+            samples.append(_sample(case, stage, units))
             if recording is not None:
                 replays.append(replay(recording.trace, at_once=case.at_once))
         if options.profiles is not None:
@@ -72,6 +76,23 @@ def run_case(case: Case, options: Options) -> CaseResult:
                 case.work(stage, units)
     limit = None if recording is None else limit_of(recording.sample, replays)
     return CaseResult(case.workload, case.name, case.unit, samples, limit, case.targets)
+
+
+def _warm_up(case: Case, stage: Stage, units: int) -> None:
+    if case.warm_up:
+        few = min(units, case.warm_up)
+        if case.prepare is not None:
+            case.prepare(stage, few)
+        case.work(stage, few)
+
+
+def _sample(case: Case, stage: Stage, units: int) -> Sample:
+    if case.prepare is not None:
+        case.prepare(stage, units)
+    sample = stage.measure(units, lambda: case.work(stage, units))
+    if case.inspect is not None:
+        sample.figures.update(case.inspect(stage, units))
+    return sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +106,8 @@ class Recording:
 def record(case: Case, units: int) -> Recording:
     """Run the case with every command recorded, which makes the server slower."""
     with Stage(case.layout, record=True) as stage:
-        if case.warm_up:
-            case.work(stage, min(units, case.warm_up))
-        sample = stage.measure(units, lambda: case.work(stage, units))
+        _warm_up(case, stage, units)
+        sample = _sample(case, stage, units)
         assert stage.recorder is not None
         done = stage.completed()
         executed = stage.recorder.finish()
