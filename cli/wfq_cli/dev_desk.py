@@ -82,7 +82,7 @@ class Desk:
         app = [plan.app] if plan.app else []
         settings = session.settings
         self._commands: dict[str, list[str]] = {
-            "worker": ["worker", *app, "--processes", str(settings.processes)],
+            "worker": ["worker", *app, "--lint", "--processes", str(settings.processes)],
             "api": ["server", "--host", settings.api_host, "--port", str(settings.api_port)],
         }
         if settings.listeners:

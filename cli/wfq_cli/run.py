@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
+from dataclasses import replace
 from typing import Any
 
 import click
 from pydantic import ValidationError
 
 from wfq.apps import App, load_app
+from wfq.linting import lint_functions
 from wfq.rules import ListenerRule
 from wfq.storage.keys import check_queue
 from wfq_cli import logs
@@ -32,6 +35,7 @@ log = logging.getLogger("wfq.worker")
 @click.option("--only", "roles", multiple=True, metavar="ROLE", help="Of: " + ", ".join(ROLES))
 @click.option("--queue", "queues", multiple=True, metavar="Q", help="Activities of these queues.")
 @click.option("--check", is_flag=True, hidden=True, help="Only see whether the app can be loaded.")
+@click.option("--lint", is_flag=True, hidden=True, help="Warn of what workflows must not call.")
 @target_options
 @click.pass_context
 def worker(
@@ -42,6 +46,7 @@ def worker(
     roles: tuple[str, ...],
     queues: tuple[str, ...],
     check: bool,
+    lint: bool,
 ) -> None:
     """Run workers for APP: a file or module, such as app.py or shop.flows:app.
 
@@ -56,12 +61,23 @@ def worker(
     flags = {"processes": processes, "concurrency": concurrency}
     with open_session(_program_target(found), **_program_settings(found, flags)) as session:
         logs.set_up(session.settings)
+        if lint and found:
+            _warn_of_what_replays_cannot_repeat(found)
         if session.settings.processes > 1:
             from wfq_cli.supervise import supervise
 
             ctx.exit(supervise(session, _one_process(ctx), served))
         registry = found.runtime.registry if found else None
         ctx.exit(_run(session, Job(wanted, registry, served)))
+
+
+def _warn_of_what_replays_cannot_repeat(app: App) -> None:
+    """Log one line for each call in workflow code that makes replays differ."""
+    functions = (entry.function for entry in app.runtime.registry.workflows())
+    for finding in lint_functions(functions):
+        path = os.path.relpath(finding.path)
+        shown = finding.path if path.startswith(os.pardir) else path
+        log.warning("%s", replace(finding, path=shown))
 
 
 def _roles(given: tuple[str, ...]) -> tuple[str, ...]:

@@ -151,3 +151,14 @@ def test_children_end_with_their_parent(wfq: Cli, processes: Processes) -> None:
     dev.process.kill()
 
     poll(lambda: json.dumps(wfq.rows("workers")) == "[]", 20)
+
+
+@pytest.mark.processes
+def test_code_that_replays_cannot_repeat_is_warned_of(wfq: Cli, processes: Processes) -> None:
+    write("import time\n" + APP.format(result="time.time()"))
+
+    dev = Dev(wfq, processes, "app.py")
+
+    said = "app.py:8: workflow 'answer' calls time.time(), which a replay cannot repeat; "
+    dev.process.wait_for_log(said + "use ctx.current_utc_datetime")
+    assert dev.process.stop(30) == 0

@@ -22,6 +22,7 @@ LAYERS = (
         "wfq.codec",
         "wfq.depends",
         "wfq.jsonform",
+        "wfq.linting",
         "wfq.naming",
         "wfq.registry",
         "wfq.rules",
