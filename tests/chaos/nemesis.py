@@ -184,6 +184,9 @@ class Nemesis:
         point = rng.choice(POINTS[role])
         nth = rng.choice((1, 2, 3, 10, 50))
         action = rng.choice(("kill", "kill", "raise", f"sleep:{fault.seconds:.1f}"))
+        if point.endswith("exec") and action == "raise":
+            # It would be the activity's own failure.
+            action = "kill"
         self._fleet.kill(fault.target, 0.0, f"{point}={action}@{nth}")
         self.counts["failpoint"] += 1
 

@@ -147,12 +147,15 @@ def open_async_client(url: str) -> redis.asyncio.Redis:
 
 
 class SyncLink:
-    """Runs calls over redis-py's connection pool; safe to share between threads."""
+    """Runs calls over redis-py's connection pool; safe to share between threads.
 
-    def __init__(self, url: str) -> None:
+    A reply that takes longer than `timeout_s` is given up.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
         self.url = url
         self.server = shown(url)
-        self.redis = open_client(url)
+        self.redis = open_client(url, timeout_s=timeout_s)
 
     def run(self, call: Call[T]) -> T:
         """Run one call. Raises: StorageUnavailable, StorageFull, StorageError."""
@@ -168,6 +171,19 @@ class SyncLink:
     def command(self, *command: Argument) -> Any:
         """Run one plain command that is safe to send twice."""
         return self._attempts(lambda: self.redis.execute_command(*command))
+
+    def commands(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Run plain commands that are safe to send twice, in one round trip."""
+
+        def once() -> list[Any]:
+            pipe = self.redis.pipeline(transaction=False)
+            for command in commands:
+                pipe.execute_command(*command)
+            replies: list[Any] = pipe.execute()
+            return replies
+
+        found: list[Any] = self._attempts(once) if commands else []
+        return found
 
     def wire(self, *, timeout_s: float | None) -> Wire:
         """A raw connection of its own; reads give up after `timeout_s`."""

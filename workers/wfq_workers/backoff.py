@@ -14,7 +14,7 @@ LONGEST_S = 5.0
 
 
 class Backoff:
-    """The waits of one loop: doubling, jittered, at most `LONGEST_S`; `clear` after a success.
+    """The waits of one loop: doubling, jittered, at most `longest_s`; `clear` after a success.
 
     Every wait writes one log line, so a long outage writes one line every few seconds and loop.
     """
@@ -24,10 +24,12 @@ class Backoff:
         log: logging.Logger,
         what: str,
         *,
+        longest_s: float = LONGEST_S,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         self._log = log
         self._what = what
+        self._longest_s = longest_s
         self._jitter = jitter
         self._failures = 0
 
@@ -38,7 +40,7 @@ class Backoff:
 
     def next_delay_s(self) -> float:
         """Count a failure and return how long to wait, jittered down to a half."""
-        longest: float = min(LONGEST_S, FIRST_S * 2.0 ** min(self._failures, 20))
+        longest: float = min(self._longest_s, FIRST_S * 2.0 ** min(self._failures, 20))
         self._failures += 1
         return longest * (0.5 + 0.5 * self._jitter())
 

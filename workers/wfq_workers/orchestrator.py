@@ -8,20 +8,25 @@ import selectors
 import socket
 import threading
 import time
+from collections.abc import Callable
+from functools import partial
 
 from wfq.core.ports import Host
 from wfq.errors import StorageError
 from wfq.storage import partitions
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
+from wfq_workers.backoff import Backoff
 from wfq_workers.engine import Engine, TurnWatch
 from wfq_workers.lane import Lane, Wait
-from wfq_workers.ownership import Ownership
+from wfq_workers.ownership import Leases, Ownership
 
 log = logging.getLogger("wfq.orchestrator")
 
 #: Lanes of one orchestrator: while Redis works on one's commit, Python runs another's turns.
 LANES = 4
+#: Seconds between looks at a turn that may not come back.
+LOOK_S = 0.5
 #: Exit status of a process whose workflow code cannot be stopped otherwise.
 STUCK_STATUS = 75
 
@@ -45,6 +50,7 @@ class OrchestratorLoop:
             url, namespace, queue, host, worker_id, int(lease_s * 1000), TurnWatch(turn_timeout_s)
         )
         self._lanes = [Lane(self.engine, f"{queue}/{n}") for n in range(lanes)]
+        self._renewing = Leases(self.engine, self._lanes, self._wake)
         self._ownership = Ownership(self.engine, self._lanes, self._wake)
         self._stopping = threading.Event()
         self._ready = threading.Event()
@@ -53,11 +59,13 @@ class OrchestratorLoop:
         self._waked.setblocking(False)
         self._turns = threading.Thread(target=self._drive, name="wfq-turns", daemon=True)
         self._leases = threading.Thread(target=self._keep, name="wfq-leases", daemon=True)
+        self._shares = threading.Thread(target=self._deal, name="wfq-shares", daemon=True)
 
     def start(self) -> None:
         """Start the threads; partitions come within about a second."""
         self._turns.start()
         self._leases.start()
+        self._shares.start()
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Whether the orchestrator has joined: it serves what it was given a lease of."""
@@ -70,7 +78,7 @@ class OrchestratorLoop:
             lane.stopping = True
         self._wake()
         deadline = time.monotonic() + grace_s
-        for thread in (self._turns, self._leases):
+        for thread in (self._turns, self._shares, self._leases):
             if thread.ident is not None:
                 thread.join(max(0.0, deadline - time.monotonic()))
         if not self._turns.is_alive():
@@ -150,27 +158,56 @@ class OrchestratorLoop:
             registered[lane] = wanted
             lane.watched = lane.wire
 
-    # --- the thread that keeps leases
+    # --- the threads that keep leases, and deal partitions
 
     def _keep(self) -> None:
-        link = SyncLink(self.engine.url)
+        renewing = self._renewing
+        link = SyncLink(self.engine.url, timeout_s=renewing.timeout_s)
+        # What Redis still holds for us may be kept, if it is asked before a lease ends.
+        backoff = Backoff(log, "keeping leases", longest_s=renewing.period_s)
+        renew_at = 0.0
         try:
             while not self._stopping.is_set():
-                self._ownership.tick(link)
-                self._ready.set()
-                stuck = self.engine.watch.check()
-                if stuck is not None:
-                    log.critical(
-                        "workflow code of %s cannot be stopped: this process ends; "
-                        "other workers take over",
-                        stuck,
-                    )
-                    os._exit(STUCK_STATUS)
-                self._stopping.wait(self._ownership.period_s)
+                if time.monotonic() >= renew_at:
+                    begin = time.monotonic()
+                    self._try(partial(renewing.renew, link), backoff)
+                    renew_at = 0.0 if backoff.failing else begin + renewing.period_s
+                self._end_if_stuck()
+                self._stopping.wait(min(LOOK_S, renewing.period_s))
             self._turns.join()
+            # It would enter us in the member list again.
+            self._shares.join(self._ownership.period_s)
             self._release(link)
         finally:
             link.close()
+
+    def _deal(self) -> None:
+        link = SyncLink(self.engine.url)
+        backoff = Backoff(log, "dealing partitions")
+        try:
+            while not self._stopping.is_set():
+                self._try(partial(self._ownership.tick, link), backoff)
+                self._ready.set()
+                self._stopping.wait(self._ownership.period_s)
+        finally:
+            link.close()
+
+    def _try(self, work: Callable[[], None], backoff: Backoff) -> None:
+        """Do something that a Redis which cannot be reached only delays."""
+        try:
+            work()
+            backoff.clear()
+        except StorageError as exc:
+            backoff.wait(exc, self._stopping)
+
+    def _end_if_stuck(self) -> None:
+        stuck = self.engine.watch.check()
+        if stuck is not None:
+            log.critical(
+                "workflow code of %s cannot be stopped: this process ends; other workers take over",
+                stuck,
+            )
+            os._exit(STUCK_STATUS)
 
     def _release(self, link: SyncLink) -> None:
         engine = self.engine
