@@ -27,8 +27,10 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 @pytest.fixture
-def scope(loop: asyncio.AbstractEventLoop) -> DependencyScope:
-    return DependencyScope(lambda: loop)
+def scope(loop: asyncio.AbstractEventLoop) -> Iterator[DependencyScope]:
+    scope = DependencyScope(lambda: loop)
+    yield scope
+    scope.close()
 
 
 events: list[str] = []
