@@ -7,6 +7,7 @@ itself is killed (a shell that holds the other end of a pipe ends it).
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
 import shutil
@@ -25,6 +26,8 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 T = TypeVar("T")
+
+_PR_SET_PDEATHSIG = 1
 Kind = Literal["valkey", "redis"]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +191,15 @@ def is_setting(name: str) -> bool:
     return name.startswith("WFQ_") or name == "REDIS_URL"
 
 
+@cache
+def _die_with_parent() -> Callable[[], object] | None:
+    """Return what makes a child die with the thread that started it, where that exists."""
+    if not sys.platform.startswith("linux"):
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
+
+
 class Spawned:
     """A process that a test started, in a session of its own; its output goes to `log_path`."""
 
@@ -268,6 +280,8 @@ class Processes:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # It must not outlive a pytest that is killed and so closes nothing.
+                preexec_fn=_die_with_parent(),  # noqa: PLW1509
             )
         process = Spawned(popen, log_path)
         self.spawned.append(process)

@@ -7,10 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
-from tests.servers import LocalServer, Processes, command_client, poll, runs
+from tests.servers import ROOT, LocalServer, Processes, command_client, poll, runs
 
 
 def test_a_real_server_starts_empty(real_redis_url: str) -> None:
@@ -71,3 +72,22 @@ def test_a_server_ends_when_its_test_session_is_killed() -> None:
     pid, directory = ended.stdout.split()
     poll(lambda: not runs(int(pid)))
     shutil.rmtree(directory)
+
+
+def test_a_process_ends_when_its_test_session_is_killed(tmp_path: Path) -> None:
+    if not sys.platform.startswith("linux"):
+        pytest.skip("a parent's death is told on Linux only")
+    code = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from tests.servers import Processes\n"
+        "child = Processes(Path(sys.argv[1])).python('-c', 'import time; time.sleep(60)')\n"
+        "print(child.pid, flush=True)\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, cwd=ROOT
+    )
+
+    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    poll(lambda: not runs(int(ended.stdout)))
