@@ -247,3 +247,4 @@ def test_the_api_says_503_while_redis_is_away_and_goes_on_after(
     redis_server.start()
     assert poll(lambda: town.api.get("/a").status_code == 200)
     assert "Traceback" not in town.server.log()
+    town.api.close()
