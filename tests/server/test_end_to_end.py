@@ -230,10 +230,13 @@ def test_a_listener_that_is_killed_in_mid_flight_loses_nothing(town: Town, valke
 
 
 def test_the_api_says_503_while_redis_is_away_and_goes_on_after(
-    processes: Processes, start_server: Callable[..., LocalServer]
+    request: pytest.FixtureRequest,
+    processes: Processes,
+    start_server: Callable[..., LocalServer],
 ) -> None:
     redis_server = start_server("valkey", "--appendonly", "yes", "--appendfsync", "always")
     town = Town(processes, redis_server.url)
+    request.addfinalizer(town.api.close)
     town.api.post("/OrderProcessingWorkflow/start?instanceID=a", json=ORDER)
     town.wait_for("a", "RUNNING")
 
