@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -199,9 +199,9 @@ class _UnprintableError(Exception):
 )
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_odd_exceptions_give_bounded_failures_and_the_worker_lives(
-    valkey_url: str, error: BaseException, kind: str
+    valkey_url: str, error: BaseException, kind: str, open_shop: Callable[[str], Shop]
 ) -> None:
-    shop = Shop(valkey_url)
+    shop = open_shop(valkey_url)
 
     def fail(ctx: wf.ActivityContext, _: Any) -> None:
         raise error
@@ -212,11 +212,9 @@ def test_odd_exceptions_give_bounded_failures_and_the_worker_lives(
     shop.activity(fail if kind == "sync" else fail_async, name="fail")
     shop.activity(lambda ctx, n: n, name="echo")
     shop.worker(concurrency=1)
-    try:
-        failed = shop.wait_event(shop.schedule("fail"))
-        echoed = shop.wait_event(shop.schedule("echo", 1))
-    finally:
-        shop.close()
+
+    failed = shop.wait_event(shop.schedule("fail"))
+    echoed = shop.wait_event(shop.schedule("echo", 1))
 
     assert failed[0] == "X"
     # A coroutine cannot raise StopIteration: Python makes it a RuntimeError.

@@ -194,9 +194,11 @@ def test_handing_back_counts_as_a_delivery(shop: Shop) -> None:
     assert shop.wait_event(order)[3]["type"] == "WorkerLost"
 
 
-def test_results_are_kept_over_an_outage_of_redis(start_server: Callable[..., LocalServer]) -> None:
+def test_results_are_kept_over_an_outage_of_redis(
+    start_server: Callable[..., LocalServer], open_shop: Callable[[str], Shop]
+) -> None:
     server = start_server("redis", "--appendonly", "yes", "--appendfsync", "always")
-    shop = Shop(server.url)
+    shop = open_shop(server.url)
     runs = []
     release = threading.Event()
 
@@ -217,14 +219,15 @@ def test_results_are_kept_over_an_outage_of_redis(start_server: Callable[..., Lo
     time.sleep(1.0)
     server.start()
     answers = {order: shop.wait_event(order, 30)[3] for order in orders}
-    shop.close()
 
     assert answers == orders
     assert sorted(runs) == [0, 1, 2, 3]
 
 
-def test_attempts_in_a_lost_answer_are_run_soon(real_redis_url: str) -> None:
-    shop = Shop(real_redis_url)
+def test_attempts_in_a_lost_answer_are_run_soon(
+    real_redis_url: str, open_shop: Callable[[str], Shop]
+) -> None:
+    shop = open_shop(real_redis_url)
     shop.activity(lambda ctx, n: n, name="echo")
     loop = shop.worker(lease_s=600)
     # Handed out to the worker in an answer that it never gets.
@@ -232,13 +235,14 @@ def test_attempts_in_a_lost_answer_are_run_soon(real_redis_url: str) -> None:
 
     shop.link.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     answer = shop.wait_event(order)[3]
-    shop.close()
 
     assert answer == 1
 
 
-def test_work_goes_on_when_redis_forgets_its_scripts(real_redis_url: str) -> None:
-    shop = Shop(real_redis_url)
+def test_work_goes_on_when_redis_forgets_its_scripts(
+    real_redis_url: str, open_shop: Callable[[str], Shop]
+) -> None:
+    shop = open_shop(real_redis_url)
     shop.activity(lambda ctx, n: n, name="echo")
     shop.worker()
     orders = {}
@@ -247,14 +251,15 @@ def test_work_goes_on_when_redis_forgets_its_scripts(real_redis_url: str) -> Non
         shop.link.command("SCRIPT", "FLUSH")
 
     answers = {order: shop.wait_event(order)[3] for order in orders}
-    shop.close()
 
     assert answers == orders
 
 
-def test_a_worker_may_be_started_before_redis(start_server: Callable[..., LocalServer]) -> None:
+def test_a_worker_may_be_started_before_redis(
+    start_server: Callable[..., LocalServer], open_shop: Callable[[str], Shop]
+) -> None:
     server = start_server()
-    shop = Shop(server.url)
+    shop = open_shop(server.url)
     shop.activity(lambda ctx, n: n, name="echo")
     server.kill()
 
@@ -264,17 +269,16 @@ def test_a_worker_may_be_started_before_redis(start_server: Callable[..., LocalS
     server.start()
     ready = loop.wait_ready(15)
     answer = shop.wait_event(shop.schedule("echo", 1))[3]
-    shop.close()
 
     assert (early, ready, answer) == (False, True, 1)
 
 
 @pytest.mark.slow
 def test_nothing_is_lost_while_redis_is_killed_again_and_again(
-    start_server: Callable[..., LocalServer],
+    start_server: Callable[..., LocalServer], open_shop: Callable[[str], Shop]
 ) -> None:
     server = start_server("redis", "--appendonly", "yes", "--appendfsync", "always")
-    shop = Shop(server.url)
+    shop = open_shop(server.url)
     shop.activity(lambda ctx, n: n, name="echo")
     orders = {shop.schedule("echo", n): n for n in range(3000)}
 
@@ -285,7 +289,6 @@ def test_nothing_is_lost_while_redis_is_killed_again_and_again(
         server.restart()
     poll(lambda: shop.entries() == 0, 40)
     events = shop.events()
-    shop.close()
 
     assert {name: event[3] for name, event in events} == orders
 

@@ -104,8 +104,10 @@ def test_a_bug_in_the_worker_costs_one_attempt_and_no_thread(
     assert "was lost in the worker" in caplog.text
 
 
-def test_attempts_that_wait_run_side_by_side(valkey_url: str) -> None:
-    shop = Shop(valkey_url)
+def test_attempts_that_wait_run_side_by_side(
+    valkey_url: str, open_shop: Callable[[str], Shop]
+) -> None:
+    shop = open_shop(valkey_url)
     together = threading.Barrier(16)
     shop.activity(lambda ctx, _: together.wait(10), name="meet")
     for _ in range(16):
@@ -115,11 +117,12 @@ def test_attempts_that_wait_run_side_by_side(valkey_url: str) -> None:
 
     poll(lambda: len(shop.events()) == 16)
     assert {event[0] for _, event in shop.events()} == {"C"}
-    shop.close()
 
 
-def test_short_attempts_share_few_threads(valkey_url: str) -> None:
-    shop = Shop(valkey_url)
+def test_short_attempts_share_few_threads(
+    valkey_url: str, open_shop: Callable[[str], Shop]
+) -> None:
+    shop = open_shop(valkey_url)
     names: set[str] = set()
     shop.activity(lambda ctx, _: names.add(threading.current_thread().name), name="name")
     for _ in range(1000):
@@ -127,7 +130,6 @@ def test_short_attempts_share_few_threads(valkey_url: str) -> None:
 
     shop.worker(concurrency=64)
     poll(lambda: shop.entries() == 0)
-    shop.close()
 
     # A slow machine may make it more than one or two; sixty-four would be a waste.
     assert len(names) < 32

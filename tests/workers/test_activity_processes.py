@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -149,8 +149,10 @@ class _Reversing:
         return data[::-1]
 
 
-def test_the_worker_alone_knows_the_payload_codec(valkey_url: str) -> None:
-    shop = Shop(valkey_url)
+def test_the_worker_alone_knows_the_payload_codec(
+    valkey_url: str, open_shop: Callable[[str], Shop]
+) -> None:
+    shop = open_shop(valkey_url)
     codec = Codec(transform=_Reversing())
     shop.registry = Registry(codec)
     entry = shop.registry.register_activity(programs.describe, process=True)
@@ -158,7 +160,6 @@ def test_the_worker_alone_knows_the_payload_codec(valkey_url: str) -> None:
 
     order = shop.schedule("describe", codec.encode({"sku": "tea", "count": 1}, "test", "describe"))
     result = shop.wait_event(order)[3]
-    shop.close()
 
     assert result.startswith("wfq+codec:")
     assert entry.decode_result(result)[-1] == {"sku": "tea", "count": 1}
