@@ -309,8 +309,8 @@ def test_versions() -> None:
     assert registry.resolve("w", "1") is one
     assert registry.resolve("w", "7") is None
     assert registry.resolve("v", None) is None
-    with pytest.raises(ConfigurationError, match="latest version of workflow 'w'"):
-        registry.register_workflow(wf_ctx, name="w", version="3", is_latest=True)
+    last = registry.register_workflow(wf_ctx, name="w", version="3", is_latest=True)
+    assert registry.resolve("w", None) is last
     with pytest.raises(ConfigurationError, match="workflow 'w' version '1' is registered twice"):
         registry.register_workflow(wf_ctx, name="w", version="1")
 
