@@ -102,12 +102,22 @@ def test_a_finished_attempt_is_lost(busy: Store) -> None:
     assert renew(busy, "A", one, two) == ["lost", "ok"]
 
 
-@pytest.mark.parametrize("change", ["ended", "purged", "reborn", "continued"])
-def test_an_attempt_of_a_run_that_is_over_is_cancelled(busy: Store, change: str) -> None:
+@pytest.mark.parametrize(
+    ("change", "answer"),
+    [
+        ("terminated", "cancelled"),
+        ("purged", "cancelled"),
+        ("reborn", "cancelled"),
+        ("completed", "over"),
+        ("failed", "over"),
+        ("continued", "over"),
+    ],
+)
+def test_an_attempt_of_a_run_that_is_over_is_told_so(busy: Store, change: str, answer: str) -> None:
     (item,) = busy.take("A", count=1)
     match change:
-        case "ended":
-            busy.set_status("a", "TERMINATED")
+        case "terminated" | "completed" | "failed":
+            busy.set_status("a", change.upper())
         case "purged":
             busy.purge("a", force=True)
         case "reborn":
@@ -116,7 +126,7 @@ def test_an_attempt_of_a_run_that_is_over_is_cancelled(busy: Store, change: str)
         case "continued":
             busy.command("HSET", busy.ns.instance("a"), "gen", "1")
 
-    assert renew(busy, "A", item) == ["cancelled"]
+    assert renew(busy, "A", item) == [answer]
 
 
 def test_an_attempt_of_a_suspended_run_goes_on(busy: Store) -> None:

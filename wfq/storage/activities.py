@@ -175,7 +175,7 @@ def renew_tasks(
     consumer: str,
     held: Sequence[tuple[bytes, str, str]],
 ) -> Call[list[str]]:
-    """Renew (entry id, instance id, run) attempts: per item "ok", "lost" or "cancelled"."""
+    """Renew (entry id, instance id, run) attempts: a word per item, see renew_tasks.lua."""
     args: list[Argument] = [consumer]
     for item in held:
         args += item

@@ -91,7 +91,7 @@ class Keeper:
         return min(BEAT_S, self._renew_s) * 0.9 if watched else self._renew_s
 
     def _drop(self, attempt: Attempt, word: str) -> None:
-        attempt.unwanted = word
+        attempt.unwanted = "lost" if word == "lost" else "cancelled"
         log.info(
             "the result of %r is no longer wanted: %s",
             attempt,

@@ -242,7 +242,8 @@ class Reader:
             (word,) = self._store.renew([attempt])
             if word == "cancelled":
                 self._board.settle(attempt, [outcomes.no_longer_wanted(attempt)])
-            elif word == "ok":
+            elif word != "lost":
+                # Of a run that is over too: a task that nobody awaits runs all the same.
                 wanted.append(self._with_heartbeat(attempt, delivery))
         self._hand_out(wanted)
 

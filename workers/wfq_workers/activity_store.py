@@ -117,7 +117,7 @@ class ActivityStore:
         return details
 
     def renew(self, attempts: Sequence[Attempt]) -> list[str]:
-        """Renew the leases: per attempt "ok", "lost" or "cancelled", in their order."""
+        """Renew the leases: per attempt "ok", "lost", "over" or "cancelled", in their order."""
         by_stream: dict[Stream, list[Attempt]] = {}
         for attempt in attempts:
             by_stream.setdefault(attempt.stream, []).append(attempt)

@@ -6,8 +6,9 @@
 -- KEYS[2]  string  prefix of the partition's keys, "wfq:{ns:p}:"
 -- ARGV[1]  consumer
 -- ARGV[2]  onwards: triples of entry id, instance id, run ("inc.gen")
--- Reply: per triple "ok" | "lost" (another worker holds it or it is done) | "cancelled" (held,
--- but its instance has ended or gone on without it).
+-- Reply: per triple "ok" | "lost" (another worker holds it or it is done) | "over" (held, but its
+-- run has ended or gone on without it: nobody waits for the result) | "cancelled" (held, but its
+-- instance was terminated or is gone: nobody wants it to run either).
 
 local stream, prefix, consumer = KEYS[1], KEYS[2], ARGV[1]
 local replies = {}
@@ -21,9 +22,11 @@ for n = 2, #ARGV, 3 do
     local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'gen', 'status')
     local status = found[3]
     answer = 'ok'
-    if not found[1] or found[1] .. '.' .. (found[2] or '0') ~= run
-      or status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED' then
+    local inc = string.match(run, '^(.*)%.')
+    if found[1] ~= inc or status == 'TERMINATED' then
       answer = 'cancelled'
+    elseif inc .. '.' .. (found[2] or '0') ~= run or status == 'COMPLETED' or status == 'FAILED' then
+      answer = 'over'
     end
   end
   replies[#replies + 1] = answer
