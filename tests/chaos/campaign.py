@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +16,7 @@ from pathlib import Path
 from tests.chaos.fleet import ROLES, Fleet, Member
 from tests.chaos.ledger import Ledger, read_ledgers
 from tests.chaos.load import Load
-from tests.chaos.nemesis import KINDS, Nemesis, draw_plan
+from tests.chaos.nemesis import KINDS, Fault, Nemesis, draw_plan
 from tests.chaos.shapes import draw_jobs
 from tests.chaos.verdict import PASSWORD, Verdict, read_logs
 from tests.faults.proxy import Proxy, ProxyLoop
@@ -48,8 +48,12 @@ class Options:
     server: Kind = "valkey"
     per_second: float = 25.0
     kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
+    #: The faults themselves, instead of drawing them.
+    plan: Sequence[Fault] = ()
     mutation: str = ""
     cores: int = 2
+    #: Seconds without any progress after which what has not ended is stuck.
+    stuck_s: float = STUCK_S
     #: Where to keep the logs and ledgers; None: nowhere.
     keep: Path | None = None
 
@@ -168,7 +172,7 @@ class Round:
             self._clients.url, self._ledger, draw_jobs(options.seed),
             threads=4, per_second=options.per_second,
         )  # fmt: skip
-        plan = draw_plan(options.seed, options.seconds, options.kinds)
+        plan = options.plan or draw_plan(options.seed, options.seconds, options.kinds)
         nemesis = Nemesis(self.server, self.namespace, self.fleet, self._clients, plan)
         load.start()
         nemesis.run(options.seconds)
@@ -197,7 +201,7 @@ class Round:
     def _wait_for_quiet(self) -> None:
         """Wait until nothing lives and nothing moves, or nothing has moved for long."""
         last, since = "", time.monotonic()
-        while time.monotonic() - since < STUCK_S:
+        while time.monotonic() - since < self._options.stuck_s:
             self.fleet.tend()
             now = self._state()
             if now != last:
