@@ -350,17 +350,33 @@ class WorkflowClient:
         self._do(operations.terminate, instance_id, output, recursive=recursive)
 
     def pause_workflow(
-        self, instance_id: str, *, reason: str | None = None, app_id: str | None = None
+        self,
+        instance_id: str,
+        *,
+        reason: str | None = None,
+        settle_in_seconds: float = operations.SETTLE_S,
+        app_id: str | None = None,
     ) -> None:
         """Ask an instance to run no code until it is resumed; events are kept meanwhile.
 
-        Activities that run go on. Raises: InstanceNotFound, InstanceFinished.
+        Activities that run go on. settle_in_seconds: waits at most so long for the state to
+        show it; a worker that comes later does it all the same. Raises: InstanceNotFound,
+        InstanceFinished.
         """
-        self._do(operations.pause, instance_id, reason)
+        self._do(operations.pause, instance_id, reason, settle_in_seconds)
 
-    def resume_workflow(self, instance_id: str, *, app_id: str | None = None) -> None:
-        """Ask a paused instance to go on. Raises: InstanceNotFound, InstanceFinished."""
-        self._do(operations.resume, instance_id)
+    def resume_workflow(
+        self,
+        instance_id: str,
+        *,
+        settle_in_seconds: float = operations.SETTLE_S,
+        app_id: str | None = None,
+    ) -> None:
+        """Ask a paused instance to go on.
+
+        settle_in_seconds: as in `pause_workflow`. Raises: InstanceNotFound, InstanceFinished.
+        """
+        self._do(operations.resume, instance_id, settle_in_seconds)
 
     def purge_workflow(
         self, instance_id: str, recursive: bool = True, *, app_id: str | None = None

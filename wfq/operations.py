@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -14,8 +15,10 @@ from wfq.errors import (
     InboxFull,
     InstanceError,
     InstanceFinished,
+    InstanceNotFound,
     InstanceRunning,
     InvalidIdentifier,
+    WaitTimeout,
 )
 from wfq.history import HistoryEvent, expand
 from wfq.ids import output_type_of
@@ -30,6 +33,8 @@ from wfq.waiting import Wish, not_found
 
 #: Generations of children that a recursive purge follows.
 MAX_DEPTH = 100
+#: Seconds that pause and resume wait for their effect to show, as it does at once in Dapr.
+SETTLE_S = 1.0
 
 
 def ping(_: Scope) -> Operation[None]:
@@ -112,14 +117,26 @@ def terminate(scope: Scope, instance_id: str, output: Any, *, recursive: bool) -
     yield from _command(scope, instance_id, "terminate", data)
 
 
-def pause(scope: Scope, instance_id: str, reason: str | None) -> Operation[None]:
+def pause(scope: Scope, instance_id: str, reason: str | None, settle_s: float) -> Operation[None]:
     """Ask an instance to stop running code. Raises: InstanceNotFound, InstanceFinished."""
     yield from _command(scope, instance_id, "suspend", {"reason": reason} if reason else {})
+    yield from _settle(Wish(instance_id, "suspended", False, settle_s))
 
 
-def resume(scope: Scope, instance_id: str) -> Operation[None]:
+def resume(scope: Scope, instance_id: str, settle_s: float) -> Operation[None]:
     """Ask a paused instance to go on. Raises: InstanceNotFound, InstanceFinished."""
     yield from _command(scope, instance_id, "resume", {})
+    yield from _settle(Wish(instance_id, "resumed", False, settle_s))
+
+
+def _settle(wish: Wish) -> Operation[None]:
+    """Wait a moment, so that who reads the state next sees what was asked for.
+
+    Not an error when it takes longer: a busy worker, or one that is yet to be started, does it.
+    """
+    if wish.timeout_s:
+        with suppress(WaitTimeout, InstanceNotFound):
+            yield from wait(wish)
 
 
 def _command(scope: Scope, instance_id: str, verb: str, data: dict[str, Any]) -> Operation[None]:

@@ -44,10 +44,11 @@ def mark_of(snapshot: Snapshot) -> Mark:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What one wait is for: that an instance has started, ended, or changed since `seen`."""
+    """What one wait is for: that an instance has started, ended, been suspended or resumed, or
+    changed since `seen`."""
 
     instance_id: str
-    goal: Literal["started", "ended", "changed"] = "ended"
+    goal: Literal["started", "ended", "suspended", "resumed", "changed"] = "ended"
     payloads: bool = True
     timeout_s: float | None = None
     seen: Mark | None = None
@@ -61,6 +62,10 @@ class Wish:
                 return snapshot.status in TERMINAL
             case "started":
                 return snapshot.status != "PENDING"
+            case "suspended":
+                return snapshot.status == "SUSPENDED" or snapshot.status in TERMINAL
+            case "resumed":
+                return snapshot.status != "SUSPENDED"
             case "changed":
                 return mark_of(snapshot) != self.seen
 

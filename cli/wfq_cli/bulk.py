@@ -12,6 +12,7 @@ import click
 
 from wfq.client import WorkflowClient
 from wfq.errors import StorageError, WfqError
+from wfq.operations import SETTLE_S
 from wfq_cli import completing, exits, render
 from wfq_cli.filters import FILTER_HELP, Filter, parse_where
 from wfq_cli.listing import matching
@@ -40,6 +41,11 @@ class Bulk:
     where: Filter | None
     dry_run: bool
     yes: bool
+
+    @property
+    def settle_s(self) -> float:
+        """Seconds to wait for the effect on each: for many it adds up."""
+        return SETTLE_S if len(self.ids) == 1 else 0.0
 
 
 def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ def suspend(bulk: Bulk) -> None:
     """Suspend instances: they keep their events and run no code until they are resumed."""
 
     def one(client: WorkflowClient, instance_id: str) -> None:
-        client.pause_workflow(instance_id)
+        client.pause_workflow(instance_id, settle_in_seconds=bulk.settle_s)
 
     run_bulk("suspend", bulk, one, ("PENDING", "RUNNING", "STALLED"))
 
@@ -32,7 +32,7 @@ def resume(bulk: Bulk) -> None:
     """Resume suspended instances: what came meanwhile is delivered in order."""
 
     def one(client: WorkflowClient, instance_id: str) -> None:
-        client.resume_workflow(instance_id)
+        client.resume_workflow(instance_id, settle_in_seconds=bulk.settle_s)
 
     run_bulk("resume", bulk, one, ("SUSPENDED",))
 

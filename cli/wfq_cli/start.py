@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
 
 import click
 
@@ -116,5 +117,7 @@ def _warn_if_unknown(session: Session, name: str) -> None:
     if not live:
         exits.warn(f"no worker of {queue!r} is running; {name!r} waits for one ('wfq worker APP')")
     elif name not in served:
+        near = get_close_matches(name, served, 1)
         known = f"; known: {', '.join(sorted(served)[:10])}" if served else ""
-        exits.warn(f"no live worker of {queue!r} has registered {name!r}: it waits{known}")
+        hint = f"; did you mean {near[0]!r}?" if near else known
+        exits.warn(f"no live worker of {queue!r} has registered {name!r}: it waits{hint}")

@@ -131,8 +131,9 @@ def test_a_workflow_that_no_worker_has_is_started_with_a_warning(
     assert done.exit_code == 0
     assert done.stderr == (
         "wfq: no live worker of 'default' has registered 'doubel': it waits; "
-        "known: double, fail, wait\n"
+        "did you mean 'double'?\n"
     )
+    assert "known: double, fail, wait" in wfq.run("start", "zzz").stderr
 
 
 def test_a_worker_ends_in_order_when_asked(wfq: Cli, worker: Callable[..., Spawned]) -> None:

@@ -136,10 +136,16 @@ def test_a_suspended_instance_goes_on_when_it_is_resumed(redis_url: str) -> None
     wfr = make_runtime(redis_url=redis_url, namespace=NAMESPACE)
     with wf.WorkflowClient(redis_url=redis_url, namespace=NAMESPACE) as client, wfr:
         one = client.schedule_new_workflow("patient")
-        state = client.wait_for_workflow_start(one, timeout_in_seconds=30)
+        client.wait_for_workflow_start(one, timeout_in_seconds=30)
+        client.pause_workflow(one, settle_in_seconds=30)
+        state = client.get_workflow_state(one)
+        assert state is not None
+        assert state.runtime_status is wf.WorkflowStatus.SUSPENDED
+        client.resume_workflow(one, settle_in_seconds=30)
+        state = client.get_workflow_state(one)
+        assert state is not None
+        assert state.runtime_status is wf.WorkflowStatus.RUNNING
         client.pause_workflow(one)
-        while state.runtime_status.name != "SUSPENDED":
-            state = client.wait_for_workflow_change(state, timeout_in_seconds=30)
         client.raise_workflow_event(one, "answer", data=1)
         client.resume_workflow(one)
 
