@@ -202,6 +202,62 @@ def test_the_suspect_and_unfinished_dispatches_are_handed_over(store: Store) -> 
     assert taken.cursors == {"a": "n1 1000", "b": "n2 5"}
 
 
+def accuse(store: Store, token: str, name: str) -> bool:
+    return store.run(partitions.accuse(store.ns, 0, QUEUE, token=token, name=name))
+
+
+def test_what_an_owner_named_before_it_ended_is_told_to_the_next(store: Store) -> None:
+    store.own("t1", owner="w1")
+    assert accuse(store, "t1", "a 1")
+    release(store, owner="w1", died=True)
+
+    assert store.own("t2", owner="w2").suspect == "a 1"
+
+
+def test_a_name_that_was_taken_back_is_not_told(store: Store) -> None:
+    store.own("t1", owner="w1")
+    accuse(store, "t1", "a 1")
+    accuse(store, "t1", "")
+    release(store, owner="w1", died=True)
+
+    assert store.own("t2", owner="w2").suspect == ""
+
+
+def test_an_owner_that_comes_back_blames_nobody(store: Store) -> None:
+    store.own("t1", owner="w1")
+    accuse(store, "t1", "a 1")
+
+    assert store.own("t2", owner="w1", present="t1").suspect == ""
+    release(store, owner="w1", died=True)
+    assert store.own("t3", owner="w3").suspect == ""
+
+
+def test_a_zombie_names_nobody(store: Store) -> None:
+    store.own("t1", owner="w1")
+    release(store, owner="w1")
+    gone = accuse(store, "t1", "a 1")
+    store.own("t2", owner="w2")
+
+    assert (gone, accuse(store, "t1", "a 1")) == (False, False)
+    assert "suspect" not in store.lease()
+
+
+def test_a_lease_of_the_far_future_is_void(store: Store) -> None:
+    store.own("t1", owner="w1")
+    # As the server's clock is set back by an hour.
+    store.command("HINCRBY", store.ns.lease(0, QUEUE), "expires", 3_600_000)
+
+    assert isinstance(acquire(store, "t2", "w2"), Taken)
+
+
+def test_an_accusation_fits_into_a_full_redis(full_store: Store) -> None:
+    full_store.own("t1", owner="w1")
+    full_store.full(True)
+
+    assert accuse(full_store, "t1", "a 1")
+    assert accuse(full_store, "t1", "")
+
+
 def test_only_the_valid_token_renews(store: Store) -> None:
     store.own("t1", lease_ms=60_000)
     image = store.image()

@@ -171,6 +171,39 @@ def test_attempts_change_hands_on_a_full_redis(full_store: Store) -> None:
     assert set(renew(full_store, "B", *claimed)) == {"ok"}
 
 
+def consumers(store: Store) -> set[str]:
+    rows = store.command("XINFO", "CONSUMERS", store.ns.activities(0, QUEUE), "activities")
+    return {row[row.index(b"name") + 1].decode() for row in rows}
+
+
+def test_a_consumer_that_holds_something_does_not_leave(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+
+    first = busy.run(activities.leave(busy.ns, 0, QUEUE, "A"))
+    busy.complete(completed(item))
+    second = busy.run(activities.leave(busy.ns, 0, QUEUE, "A"))
+
+    assert (first, second) == (0, 1)
+    assert "A" not in consumers(busy)
+
+
+def test_consumers_of_dead_workers_do_not_pile_up(busy: Store) -> None:
+    for n in range(4):
+        (item,) = busy.take(f"dead-{n}", count=1)
+        busy.complete(completed(item))
+    busy.take("holds", count=1)
+
+    young = busy.run(activities.leave(busy.ns, 0, QUEUE, silent_ms=60_000))
+    old = busy.run(activities.leave(busy.ns, 0, QUEUE, silent_ms=0))
+
+    assert (young, old) == (0, 4)
+    assert consumers(busy) == {"holds"}
+
+
+def test_nobody_leaves_a_stream_that_is_not_there(store: Store) -> None:
+    assert store.run(activities.leave(store.ns, 0, QUEUE, "A")) == 0
+
+
 def beat(store: Store, consumer: str, item: ActivityMessage) -> bool:
     return store.run(
         activities.save_heartbeat(

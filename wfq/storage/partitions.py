@@ -109,6 +109,16 @@ def release(
     return Call(scripts.RELEASE, keys, [token, owner, "died" if died else "clean"], bool)
 
 
+def accuse(
+    namespace: Namespace, partition: int, queue: str, *, token: str, name: str
+) -> Call[bool]:
+    """Name in the lease what is about to run ("order-7 1"); "" takes it back.
+
+    False when the token is not valid any more.
+    """
+    return Call(scripts.ACCUSE, [namespace.lease(partition, queue)], [token, name], bool)
+
+
 def read_command(
     keys: Sequence[str], token: str, *, count: int, block_ms: int | None
 ) -> tuple[Argument, ...]:

@@ -32,6 +32,7 @@ def _load(name: str) -> Script:
     return Script(name, code, sha1(code.encode(), usedforsecurity=False).hexdigest())
 
 
+ACCUSE = _load("accuse")
 ACQUIRE = _load("acquire")
 APPEND = _load("append")
 CLAIM = _load("claim")
@@ -44,6 +45,7 @@ FETCH = _load("fetch")
 FIRE = _load("fire")
 HEARTBEAT = _load("heartbeat")
 INSPECT = _load("inspect")
+LEAVE = _load("leave")
 LIST = _load("list")
 PURGE = _load("purge")
 READ = _load("read")
@@ -54,6 +56,7 @@ RERUN = _load("rerun")
 START = _load("start")
 
 ALL = (
+    ACCUSE,
     ACQUIRE,
     APPEND,
     CLAIM,
@@ -66,6 +69,7 @@ ALL = (
     FIRE,
     HEARTBEAT,
     INSPECT,
+    LEAVE,
     LIST,
     PURGE,
     READ,

@@ -18,6 +18,9 @@ from wfq_workers.outcomes import hand_back
 
 #: Entries asked for at a time, when what a consumer holds is listed.
 PAGE = 1_000
+#: Milliseconds of silence after which a consumer that holds nothing is that of a dead worker; a
+#: live one asks every few seconds, and would be entered again.
+DEAD_MS = 600_000
 
 
 class ActivityStore:
@@ -41,7 +44,7 @@ class ActivityStore:
         self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
     def prepare(self) -> None:
-        """Create the consumer groups that are missing, and read the server's clock."""
+        """Create the groups that are missing, forget dead consumers, read the server's clock."""
         for queue in self._queues:
             for command in activities.ensure_group_commands(self.namespace, queue):
                 try:
@@ -49,6 +52,7 @@ class ActivityStore:
                 except StorageError as exc:
                     if "BUSYGROUP" not in str(exc):
                         raise
+        self.reap()
         self.set_clock()
 
     def claim(self, numbers: Sequence[int], count: int, idle_ms: int) -> list[Delivery]:
@@ -172,12 +176,20 @@ class ActivityStore:
 
         Removing one that holds entries would lose them; they wait for a claim instead.
         """
-        for stream in self.streams:
-            if any(True for _ in self._held(stream, self.consumer)):
-                continue
-            if self.link.command("EXISTS", stream.key):
-                group = (stream.key, activities.GROUP)
-                self.link.command("XGROUP", "DELCONSUMER", *group, self.consumer)
+        self._remove(self.consumer)
+
+    def reap(self) -> int:
+        """Remove the consumers of workers that died long ago; returns how many."""
+        return self._remove("")
+
+    def _remove(self, consumer: str) -> int:
+        calls = [
+            activities.leave(
+                self.namespace, stream.partition, stream.queue, consumer, silent_ms=DEAD_MS
+            )
+            for stream in self.streams
+        ]
+        return sum(self.link.run_many(calls))
 
     def _ask(self, *command: Argument) -> Any:
         """Return the raw reply of a command whose reply redis-py would take apart."""

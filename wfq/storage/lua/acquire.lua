@@ -14,9 +14,11 @@
 -- ARGV[4]  the caller's present token ("" for none)
 -- ARGV[5]  id of the last entry the caller has committed under it, or ""
 -- A lease held under the present token, under the new one (the call was sent twice) or by the
--- same owner is taken over at once.
+-- same owner is taken over at once; so is one that ends later than any lease can: the server's
+-- clock was set back.
 -- Reply: {"held", ms until it expires, owner} | {"taken", now ms, takeovers without a commit,
--- suspect instance id or "", last entry id in the stream, cursor pairs, 1 when nobody else has
+-- what an owner that ended has named as in accuse.lua or "", last entry id in the stream, cursor
+-- pairs, 1 when nobody else has
 -- held the partition since and nothing was lost, so that what the caller knows of its
 -- instances still holds, else 0}.
 
@@ -29,7 +31,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local held = redis.call('HMGET', lease, 'token', 'expires', 'owner', 'pos', 'takeovers', 'suspect')
 local old, expires = held[1], tonumber(held[2] or 0)
 local own = old and (old == mine or old == token or held[3] == owner)
-if old and not own and expires > now then
+local live = expires > now and expires <= now + math.max(60000, 2 * lease_ms)
+if old and not own and live then
   return {'held', expires - now, held[3] or ''}
 end
 
@@ -38,11 +41,13 @@ end
 local takeovers = 0
 local last = redis.call('EXISTS', stream) == 1 and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 if old and last and held[4] == '0' then takeovers = tonumber(held[5] or 0) + (own and 0 or 1) end
-redis.call('HDEL', lease, 'pos')
+-- An owner that comes back has outlived whatever it named.
+redis.call('HDEL', lease, 'pos', own and 'suspect' or '')
+local suspect = not own and held[6] or ''
 if old and redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, old) end
 redis.call('XGROUP', 'CREATE', stream, token, '0', 'MKSTREAM')
 redis.call('HSET', lease, 'token', token, 'owner', owner, 'pos', '0',
   'expires', string.format('%.0f', now + lease_ms), 'takeovers', takeovers)
-return {'taken', string.format('%.0f', now), takeovers, held[6] or '',
+return {'taken', string.format('%.0f', now), takeovers, suspect,
   last and last[1] or '0-0', redis.call('HGETALL', cursors),
   (old and old == mine and held[4] == position) and 1 or 0}
