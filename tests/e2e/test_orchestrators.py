@@ -90,6 +90,24 @@ def test_a_turn_that_never_yields_is_set_aside_and_the_others_go_on(fleet_for: F
     assert "did not come back in time" in state
 
 
+def test_a_turn_that_never_yields_is_tried_once_for_an_event_and_not_for_ever(
+    fleet_for: FleetFor,
+) -> None:
+    fleet = fleet_for(APP)
+    worker = fleet.worker(env={"WFQ_TURN_TIMEOUT_S": "0.5"})
+    stuck = fleet.client.schedule_new_workflow("spin", instance_id="stuck")
+    poll(lambda: stalled(fleet, stuck), 20)
+    others = [i for i in map(str, range(400)) if same_partition(i, stuck)][:3]
+
+    fleet.client.raise_workflow_event(stuck, "knock")
+    poll(lambda: worker.log().count("aborting it") > 1, 20)
+    for number, instance_id in enumerate(others):
+        fleet.client.schedule_new_workflow("quick", input=number, instance_id=instance_id)
+        assert fleet.output(instance_id) == 2 * number
+
+    assert worker.log().count("aborting it") == 2
+
+
 def same_partition(a: str, b: str) -> bool:
     return NAMESPACE.partition_of(a) == NAMESPACE.partition_of(b)
 

@@ -86,7 +86,10 @@ class OwnedPartition:
         """A batch that only tries stalled instances again; it consumes no entry."""
         batch = Batch(self)
         for instance_id in instance_ids:
-            batch.works[instance_id] = []
+            # One set aside has events that are still to be recorded without its code: to try it
+            # here would run it for them after all, and so for ever.
+            if instance_id not in self._set_aside:
+                batch.works[instance_id] = []
         return batch
 
     def keep(self, cached: Cached) -> None:
