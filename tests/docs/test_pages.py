@@ -63,7 +63,8 @@ def test_every_page_can_be_reached_from_the_readme() -> None:
         targets = [target.partition("#")[0] for target in links(page) if ":" not in target]
         ahead += [(page.parent / target).resolve() for target in targets if target]
 
-    assert [name(page) for page in pages() if page not in reached] == []
+    missing = [name(page) for page in pages() if page not in reached]
+    assert missing == [], "link it from README.md, or from a page that is linked there"
 
 
 # --- blocks
