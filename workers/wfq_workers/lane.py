@@ -34,6 +34,8 @@ log = logging.getLogger("wfq.orchestrator")
 READ_COUNT = 64
 #: Events after which a read is cut into a further commit.
 COMMIT_EVENTS = 512
+#: Stalled instances of a partition that are tried again between two reads.
+RETRY_COUNT = 100
 #: Milliseconds of one blocking read.
 BLOCK_MS = 5_000
 #: Seconds beyond the block after which a silent connection is given up.
@@ -164,30 +166,32 @@ class Lane:
         assert wire is self.wire
 
     def _recover(self, partition: OwnedPartition) -> Steps:
-        """Finish what an earlier owner left: large dispatches, then stalled instances."""
+        """Finish large dispatches that an earlier owner left; note its stalled instances."""
         for instance_id, cursor in partition.cursors.items():
             stored = yield from self._fetch(partition, [instance_id])
             yield from self._dispatch(partition, instance_id, cursor, stored[instance_id])
         partition.cursors = {}
-        stalled = yield from self._plain(
-            ("ZRANGE", self._engine.namespace.index(partition.number, "STALLED"), 0, 499)
-        )
-        if stalled:
-            batch = partition.wake_batch([item.decode() for item in stalled])
-            yield from self._load(batch, [])
-            yield from self._commit_now(batch)
+        index = self._engine.namespace.index(partition.number, "STALLED")
+        stalled = yield from self._plain(("ZRANGE", index, 0, -1))
+        partition.stalled = [item.decode() for item in stalled]
+
+    def _retry_stalled(self) -> Steps:
+        """Try some of the stalled instances again: this program's code may fit them."""
+        for partition in self.owned.values():
+            some = partition.stalled[:RETRY_COUNT]
+            if some:
+                del partition.stalled[:RETRY_COUNT]
+                batch = partition.wake_batch(some)
+                yield from self._load(batch, [])
+                yield from self._commit_now(batch)
 
     # --- serve
 
     def _serve(self) -> Steps:
         wire, engine = self.wire, self._engine
         assert wire is not None
-        read = partitions.read_command(
-            self._keys,
-            self.token,
-            count=READ_COUNT,
-            block_ms=None if wire.memory else BLOCK_MS,
-        )
+        yield from self._retry_stalled()
+        read = self._read_command()
         wire.send([read])
         while True:
             reply = yield from self._blocked_read(read)
@@ -217,8 +221,20 @@ class Lane:
             if self.changed:
                 yield from self._settle(outstanding)
                 raise Restart
+            if any(partition.stalled for partition in self.owned.values()):
+                yield from self._settle(outstanding)
+                yield from self._retry_stalled()
+            read = self._read_command()
             wire.send([read])
             yield from self._settle(outstanding)
+
+    def _read_command(self) -> tuple[Argument, ...]:
+        """A read that waits for events, unless there are stalled instances to go on with."""
+        assert self.wire is not None
+        busy = self.wire.memory or any(partition.stalled for partition in self.owned.values())
+        return partitions.read_command(
+            self._keys, self.token, count=READ_COUNT, block_ms=None if busy else BLOCK_MS
+        )
 
     def _blocked_read(self, read: tuple[Argument, ...]) -> Generator[Wait, None, Any]:
         wire = self.wire
