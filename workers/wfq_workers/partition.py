@@ -40,6 +40,8 @@ class OwnedPartition:
         #: Entries above this came after the lease: their start events are really new.
         self.known_until = (0, 0)
         self.cursors: dict[str, str] = {}
+        #: Stalled instances that this owner has yet to try again.
+        self.stalled: list[str] = []
         #: What the last commit said of removed instances; "" makes the next look at each one.
         self.removals = ""
         self.suspect = False
