@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -183,14 +183,15 @@ def test_of_event_and_timeout_in_one_turn_the_earlier_counts() -> None:
     assert second.output == "late"
 
 
-@pytest.mark.parametrize("seconds", [0, -5])
-def test_a_wait_without_time_takes_what_is_there_or_times_out_at_once(seconds: int) -> None:
+@pytest.mark.parametrize("limit", [timedelta(0), datetime(2001, 1, 1)])
+def test_a_wait_without_time_takes_what_is_there_or_times_out_at_once(
+    limit: timedelta | datetime,
+) -> None:
     def workflow(ctx: WorkflowContext) -> Flow:
         yield ctx.call_activity("a")
         got = []
         for _ in range(2):
             try:
-                limit = timedelta(seconds=seconds)
                 got.append((yield ctx.wait_for_external_event("go", timeout=limit)))
             except TimeoutError:
                 got.append("nothing")
@@ -204,6 +205,18 @@ def test_a_wait_without_time_takes_what_is_there_or_times_out_at_once(seconds: i
     assert world.output == [1, "nothing"]
     assert world.actions()[:2] == [["E", 1, "go", None], ["E", 2, "go", 0]]
     assert not turn.cancel_timers
+
+
+def test_a_negative_timeout_waits_for_ever_as_in_dapr() -> None:
+    def workflow(ctx: WorkflowContext) -> Flow:
+        return (yield ctx.wait_for_external_event("go", timeout=timedelta(seconds=-1)))
+
+    world = World(workflow)
+    world.start()
+
+    assert world.actions() == [["E", 0, "go", None]]
+    world.turn(raised("go", 1))
+    assert world.output == 1
 
 
 def test_a_timed_out_waiter_takes_no_later_event() -> None:

@@ -250,8 +250,9 @@ class WorkflowContext:
 
         Names match case-insensitively. An event that came earlier and was not taken is taken at
         once; several waiters of one name are served first in, first out.
-        timeout: afterwards awaiting raises TimeoutError; zero or negative = take an event that
-        is already there or time out at once; None = wait for ever.
+        timeout: afterwards awaiting raises TimeoutError; zero, or a time in the past = take an
+        event that is already there or time out at once; None or a negative timedelta = wait for
+        ever, as in Dapr.
         """
         return self._run.wait_for_event(name, timeout)
 

@@ -228,6 +228,8 @@ class Decisions:
     def wait_for_event(self, name: str, timeout: timedelta | datetime | None) -> Task[Any]:
         checked_name(name, "the event name")
         due = None if timeout is None else due_ms(timeout, self.now_ms, "timeout")
+        if isinstance(timeout, timedelta) and timeout < timedelta(0):
+            due = None  # Dapr's way to say "for ever"
         self._check_limit()
         mailbox = self.mail()
         event = mailbox.take(name)
