@@ -101,12 +101,14 @@ class Store:
         owner: str = "worker-1",
         lease_ms: int = LONG_MS,
         present: str = "",
+        position: bytes = b"",
         partition: int = 0,
     ) -> Taken | Held:
         return self.run(
             partitions.acquire(
                 self.ns, partition, queue,
                 token=token, owner=owner, lease_ms=lease_ms, present_token=present,
+                position=position,
             )
         )  # fmt: skip
 

@@ -11,7 +11,7 @@ from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.storage.inspection import Entry, InstanceState, Look, WaitingEvent
 from wfq.storage.keys import Namespace
-from wfq.storage.timers import retry_member, schedule_to_start_member, task_field, timer_member
+from wfq.storage.timers import retry_member, task_field, timer_member
 
 ENDED = frozenset({"COMPLETED", "FAILED", "TERMINATED"})
 
@@ -45,11 +45,14 @@ class Evidence:
         self.far = far
         self.queue = state.fields.get("queue", "")
         own = state.instance_id
-        #: Events of this incarnation (those without one are told by their nonces).
+        #: Events of this incarnation (those without one are told by their nonces) that no
+        #: partial commit has consumed.
         self.events = [
             e
             for e in look.events
-            if e.instance_id == own and e.inc in ("", state.fields.get("inc", ""))
+            if e.instance_id == own
+            and e.inc in ("", state.fields.get("inc", ""))
+            and not _is_consumed(e, ledger)
         ]
         self.entries = [e for e in look.entries if e.instance_id == own]
 
@@ -93,7 +96,7 @@ class Evidence:
         due = self.look.timers.get(self._retry(task))
         if due is not None and task_field(*self._task(task)) in self.look.tasks:
             return Wake(f"{name}: next attempt due {at_text(due)}")
-        if self._is_undispatched(task):
+        if self.is_undispatched(task):
             return Wake(f"{name}: its dispatch goes on when the partition has an owner")
         if due is not None:
             return Wake(f"{name}: its retry has no message", "W3")
@@ -111,7 +114,7 @@ class Evidence:
     def _retry(self, task: Open) -> str:
         return retry_member(self.activity_queue(task), *self._task(task))
 
-    def _is_undispatched(self, task: Open) -> bool:
+    def is_undispatched(self, task: Open) -> bool:
         nonce, _, offset = self.state.cursor.partition(" ")
         if nonce != task.nonce:
             return False
@@ -131,29 +134,41 @@ class Evidence:
 
     # --- children
 
+    def child(self, child_id: str) -> InstanceState | None:
+        """What a look shows of a child; None when there is no look at its partition."""
+        home = self.namespace.partition_of(child_id)
+        look = self.look if home == self.look.partition else self.far.get(home)
+        return None if look is None else look.instances.get(child_id)
+
+    def is_posted(self, task: Open) -> bool:
+        """Whether a child's start or outcome is in an outbox, or its outcome in the stream."""
+        child_id = task.action[3]
+        if self.resolution(task, ev.COMPLETED + ev.FAILED):
+            return True
+        look = self.far.get(self.namespace.partition_of(child_id), self.look)
+        own = self.state.instance_id
+        return _is_posted_start(self.look, child_id, task.child_inc) or _is_posted_outcome(
+            look, own, task
+        )
+
     def _child(self, task: Open) -> Wake:
         child_id = task.action[3]
         name = f"child {child_id} (task {task.task_id})"
-        if self.resolution(task, ev.COMPLETED + ev.FAILED):
-            return Wake(f"{name}: its outcome waits in the stream")
-        home = self.namespace.partition_of(child_id)
-        if _is_posted_start(self.look, child_id, task.child_inc):
-            return Wake(f"{name}: its start is on the way to partition {home}")
-        look = self.look if home == self.look.partition else self.far.get(home)
-        if look is None:
-            return Wake(f"{name}: in partition {home}")
-        if _is_posted_outcome(look, self.state.instance_id, task):
-            return Wake(f"{name}: its outcome is on the way")
-        child = look.instances.get(child_id)
+        if self.is_posted(task):
+            return Wake(f"{name}: its start or its outcome is on the way")
+        child = self.child(child_id)
         if child is None or child.fields.get("inc") != task.child_inc:
             return Wake(f"{name}: it was never started, and no message about it is left", "W5")
         if child.status in ENDED:
             return Wake(f"{name}: it has {child.status}, and nobody was told", "W5")
         return Wake(f"{name}, {child.status or 'RUNNING'}")
 
-    def schedule_to_start(self, task: Open) -> str:
-        """The member that watches the start of an activity."""
-        return schedule_to_start_member(self.activity_queue(task), *self._task(task), self.queue)
+
+def _is_consumed(event: WaitingEvent, ledger: Ledger) -> bool:
+    if ledger.position is None or ledger.position[0] != event.queue:
+        return False
+    ms, _, seq = event.entry_id.partition(b"-")
+    return ((int(ms), int(seq)), event.index) <= ledger.position[1:]
 
 
 def _is_posted_start(look: Look, child_id: str, inc: str) -> bool:

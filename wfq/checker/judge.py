@@ -16,6 +16,7 @@ from wfq.core import events as ev
 from wfq.storage.inspection import InstanceState, LeaseState, Look
 from wfq.storage.instances import INDEXED
 from wfq.storage.keys import Namespace
+from wfq.storage.timers import delayed_start_member
 
 
 @dataclass(slots=True)
@@ -175,9 +176,8 @@ def _begins(evidence: Evidence) -> str:
     state = evidence.state
     if any(event.code == ev.STARTED for event in evidence.events):
         return "its start waits in the stream"
-    due = evidence.look.timers.get(
-        f"S {evidence.queue} {state.instance_id} {state.fields.get('inc')}"
-    )
+    inc = state.fields.get("inc", "")
+    due = evidence.look.timers.get(delayed_start_member(evidence.queue, state.instance_id, inc))
     return "" if due is None else f"delayed start due {at_text(due)}"
 
 
@@ -202,8 +202,8 @@ def _owner(lease: LeaseState | None, now_ms: int) -> str:
 
 def _inbox(evidence: Evidence) -> Iterator[tuple[str, str]]:
     ledger, state = evidence.ledger, evidence.state
-    if ledger.blocked or evidence.look.truncated:
-        return  # what was held back is counted until it is delivered
+    if evidence.look.truncated:
+        return
     raised = sum(1 for event in evidence.events if event.code == ev.RAISED)
     counted = int(state.fields.get("inbox", 0))
     if counted != raised + ledger.untaken:

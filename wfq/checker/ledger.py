@@ -54,12 +54,12 @@ class Ledger:
     deferred: bool = False
     #: The terminal action of the last turn.
     end: Action | None = None
-    #: External events that nobody has taken.
+    #: External events that nobody has taken, those that are held back included.
     untaken: int = 0
     last_ms: int = 0
     #: Task ids that were scheduled in this generation, with their nonces.
     scheduled: dict[int, str] = field(default_factory=dict)
-    #: Queue, entry and field up to which partial commits have consumed the stream.
+    #: Queue, entry and field up to which the last partial commit has consumed the stream.
     position: tuple[str, tuple[int, int], int] | None = None
 
     #: Activities by the nonce of their turn, in order.
@@ -88,7 +88,12 @@ def read_records(records: list[Record]) -> Ledger:
 
 
 class _Reader:
-    """Walks over the records of one generation."""
+    """Walks over the records of one generation.
+
+    As the engine does, it holds back what comes while the instance is suspended or has no code,
+    and delivers that in its order once code runs again. What it cannot know is when, within a
+    turn, the code acted; it need not, since waits and events match first in, first out.
+    """
 
     def __init__(self) -> None:
         self.ledger = Ledger()
@@ -99,7 +104,9 @@ class _Reader:
         self._commands: list[Event] = []
         self._waiters: dict[str, deque[Open]] = {}
         self._kept: dict[str, int] = {}
-        #: Event waits that an event has closed, which a held-back timeout may still name.
+        self._held: list[tuple[Event, Open | None]] = []
+        #: Event waits that an event has closed. Without code, the engine does not know of it,
+        #: and lets a timeout that was on its way close them again.
         self._taken: dict[int, str] = {}
         self._kinds: dict[int, str] = {}
 
@@ -110,11 +117,13 @@ class _Reader:
         extra = record[ev.B_EXTRA] or {}
         self.ledger.last_ms = record[ev.B_CREATED]
         self._recent = dict.fromkeys(extra.get("ids") or ())
+        self._position(extra.get("pos"))
         for event in extra.get("carried") or ():
             if event[0] == ev.RAISED:
                 self._keep(event[3])
             else:
                 self._commands.append(event)
+        self._count()
 
     def turn(self, index: int, record: Record) -> None:
         ledger, self._index = self.ledger, index
@@ -133,14 +142,21 @@ class _Reader:
         for command in self._commands:
             self._obey(command)
         self._commands = []
+        self._deliver()
         for event in record[ev.T_EVENTS]:
             self._event(event)
         for action in record[ev.T_ACTIONS]:
             self._action(action, nonce, now_ms)
         if ledger.end is not None:
             ledger.open.clear()
-            ledger.untaken = 0
+            self._kept.clear()
+            self._held.clear()
             ledger.suspended = False
+        self._count()
+
+    def _count(self) -> None:
+        held = sum(1 for event, _ in self._held if event[0] == ev.RAISED)
+        self.ledger.untaken = held + sum(self._kept.values())
 
     def _position(self, position: list[Any] | None) -> None:
         if not position:
@@ -165,7 +181,7 @@ class _Reader:
             self._resolve(code, event[1], event[2])
         elif code == ev.RAISED:
             self._note(event[2], "")
-            self._raised(event)
+            self._take(event, None)
         elif code == ev.LIFECYCLE:
             self._note(event[2], "\n")
             self._obey(event)
@@ -181,9 +197,9 @@ class _Reader:
         if opened is not None and opened.nonce == nonce and opened.kind in _RESOLVES[code]:
             del ledger.open[task_id]
             if opened.kind == act.WAIT_FOR_EVENT:
-                self._waiters[opened.action[2].casefold()].remove(opened)
-        elif code == ev.FIRED and self._taken.pop(task_id, None) == nonce:
-            pass  # it was held back together with the event, which came first
+                self._take([code], opened)
+        elif code == ev.FIRED and ledger.deferred and self._taken.pop(task_id, None) == nonce:
+            pass
         elif task_id not in ledger.scheduled:
             self.blame("H3", f"turn {self._index} resolves task {task_id}, which was not scheduled")
         elif ledger.scheduled[task_id] != nonce:
@@ -192,6 +208,23 @@ class _Reader:
             self.blame("H3", f"turn {self._index} resolves task {task_id} as another kind")
         else:
             self.blame("H3", f"turn {self._index} resolves task {task_id} a second time")
+
+    def _take(self, event: Event, waiter: Open | None) -> None:
+        """Deliver an external event, or the timeout of a wait, or hold it back."""
+        if self.ledger.blocked:
+            self._held.append((event, waiter))
+        elif waiter is None:
+            self._raised(event[3])
+        else:
+            waiters = self._waiters[waiter.action[2].casefold()]
+            if waiter in waiters:
+                waiters.remove(waiter)
+
+    def _deliver(self) -> None:
+        if not self.ledger.blocked:
+            held, self._held = self._held, []
+            for event, waiter in held:
+                self._take(event, waiter)
 
     def _note(self, event_id: str | None, prefix: str) -> None:
         if not event_id:
@@ -204,25 +237,25 @@ class _Reader:
         if len(self._recent) > RECENT:
             del self._recent[next(iter(self._recent))]
 
-    def _raised(self, event: Event) -> None:
-        waiters = self._waiters.get(event[3].casefold())
+    def _raised(self, name: str) -> None:
+        waiters = self._waiters.get(name.casefold())
         if not waiters:
-            self._keep(event[3])
+            self._keep(name)
             return
         waiter = waiters.popleft()
-        del self.ledger.open[waiter.task_id]
+        self.ledger.open.pop(waiter.task_id, None)
         self._taken[waiter.task_id] = waiter.nonce
 
     def _keep(self, name: str) -> None:
         key = name.casefold()
         self._kept[key] = self._kept.get(key, 0) + 1
-        self.ledger.untaken += 1
 
     def _obey(self, event: Event) -> None:
         if event[3] == ev.SUSPEND:
             self.ledger.suspended = True
         elif event[3] == ev.RESUME:
             self.ledger.suspended = False
+            self._deliver()
 
     # --- actions
 
@@ -257,11 +290,10 @@ class _Reader:
 
     def _is_over(self, action: Action) -> bool:
         """Whether an event wait ended in the turn that began it."""
-        if action[3] == 0:
-            return True
+        if action[3] is not None:
+            return bool(action[3] == 0)
         key = action[2].casefold()
         if not self._kept.get(key):
             return False
         self._kept[key] -= 1
-        self.ledger.untaken -= 1
         return True

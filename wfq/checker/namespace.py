@@ -48,16 +48,76 @@ def check_instance(link: SyncLink, namespace: Namespace, instance_id: str) -> Re
     return check.report
 
 
+class Looker:
+    """Takes looks at instances, with all that concerns them in other instances and partitions."""
+
+    def __init__(self, link: SyncLink, namespace: Namespace) -> None:
+        self._link = link
+        self._namespace = namespace
+        self.keys: list[PartitionKeys] = []
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Learn what queues there are now."""
+        self.keys = survey(self._link, self._namespace)
+
+    def look(
+        self, partition: int, ids: Sequence[str]
+    ) -> tuple[Look, dict[str, Ledger], dict[int, Look]]:
+        """One look at instances of a partition, their ledgers, and looks where children live."""
+        look, ledgers = self._near(partition, ids)
+        far = self._far(partition, ledgers)
+        if far:
+            # A message that arrived while we looked elsewhere is here now, if it ever was there.
+            look, ledgers = self._near(partition, ids)
+        return look, ledgers, far
+
+    def _near(self, partition: int, ids: Sequence[str]) -> tuple[Look, dict[str, Ledger]]:
+        """A look at instances and, in the same moment, at their children beside them."""
+        wanted = dict.fromkeys(ids)
+        for _ in range(ROUNDS):
+            look = self._link.run(self._inspect(partition, list(wanted)))
+            ledgers = {i: _ledger(look.instances[i]) for i in ids}
+            near = [
+                child
+                for ledger in ledgers.values()
+                for child in children_of(ledger)
+                if self._namespace.partition_of(child) == partition and child not in wanted
+            ]
+            if not near:
+                break
+            wanted.update(dict.fromkeys(near))
+        return look, ledgers
+
+    def _far(self, partition: int, ledgers: dict[str, Ledger]) -> dict[int, Look]:
+        wanted: dict[int, dict[str, None]] = {}
+        for ledger in ledgers.values():
+            for child in children_of(ledger):
+                home = self._namespace.partition_of(child)
+                if home != partition:
+                    wanted.setdefault(home, {})[child] = None
+        return {
+            home: self._link.run(self._inspect(home, list(children)))
+            for home, children in wanted.items()
+        }
+
+    def _inspect(self, partition: int, ids: Sequence[str]) -> Call[Look]:
+        keys = self.keys[partition]
+        return inspect(
+            self._namespace, partition, ids, sorted(keys.queues), sorted(keys.activity_queues)
+        )
+
+
 class _Check:
     def __init__(self, link: SyncLink, namespace: Namespace, before: Report | None) -> None:
         self._link = link
         self._namespace = namespace
         self._before = before.traces if before is not None else {}
-        self._keys: list[PartitionKeys] = survey(link, namespace)
+        self._looker = Looker(link, namespace)
         self.report = Report()
 
     def run(self, quiet: bool) -> Report:
-        for partition, keys in enumerate(self._keys):
+        for partition, keys in enumerate(self._looker.keys):
             ids = sorted(keys.instances | keys.histories | self._indexed(partition))
             for first in range(0, len(ids), BATCH):
                 self.look_at(partition, ids[first : first + BATCH])
@@ -81,7 +141,7 @@ class _Check:
             doubtful = [i for i, verdict in verdicts.items() if verdict.wrong]
             if not doubtful:
                 break
-            self._keys = survey(self._link, self._namespace)
+            self._looker.refresh()
             for instance_id in doubtful:
                 verdicts.pop(instance_id)
                 verdicts.update(self._judge(partition, [instance_id]))
@@ -94,17 +154,13 @@ class _Check:
         if verdict.trace is not None:
             report.traces[instance_id] = verdict.trace
             report.counts[verdict.trace.status or "RUNNING"] += 1
-        if verdict.explanation or verdict.trace is None or verdict.trace.status not in ENDED:
+        if verdict.trace is None or verdict.trace.status not in ENDED:
             report.explanations[instance_id] = verdict.explanation or "unknown"
         for kind in verdict.open_kinds:
             report.counts[_KINDS[kind]] += 1
 
     def _judge(self, partition: int, ids: Sequence[str]) -> dict[str, Verdict]:
-        look, ledgers = self._look(partition, ids)
-        far = self._far(partition, ids, ledgers)
-        if far:
-            # A message that arrived while we looked elsewhere is here now, if it ever was there.
-            look, ledgers = self._look(partition, ids)
+        look, ledgers, far = self._looker.look(partition, ids)
         verdicts = {}
         for instance_id in ids:
             state = look.instances[instance_id]
@@ -118,44 +174,6 @@ class _Check:
                 wrong = [("Q7", f"it does not exist, and is in the index of {places}")]
                 verdicts[instance_id] = Verdict(wrong)
         return verdicts
-
-    def _look(self, partition: int, ids: Sequence[str]) -> tuple[Look, dict[str, Ledger]]:
-        """A look at instances and, in the same moment, at their children beside them."""
-        wanted = dict.fromkeys(ids)
-        for _ in range(ROUNDS):
-            look = self._link.run(self._inspect(partition, list(wanted)))
-            ledgers = {i: _ledger(look.instances[i]) for i in ids}
-            near = [
-                child
-                for ledger in ledgers.values()
-                for child in children_of(ledger)
-                if self._namespace.partition_of(child) == partition and child not in wanted
-            ]
-            if not near:
-                break
-            wanted.update(dict.fromkeys(near))
-        return look, ledgers
-
-    def _far(
-        self, partition: int, ids: Sequence[str], ledgers: dict[str, Ledger]
-    ) -> dict[int, Look]:
-        """Looks at the children in other partitions."""
-        wanted: dict[int, dict[str, None]] = {}
-        for instance_id in ids:
-            for child in children_of(ledgers[instance_id]):
-                home = self._namespace.partition_of(child)
-                if home != partition:
-                    wanted.setdefault(home, {})[child] = None
-        return {
-            home: self._link.run(self._inspect(home, list(children)))
-            for home, children in wanted.items()
-        }
-
-    def _inspect(self, partition: int, ids: Sequence[str]) -> Call[Look]:
-        keys = self._keys[partition]
-        return inspect(
-            self._namespace, partition, ids, sorted(keys.queues), sorted(keys.activity_queues)
-        )
 
 
 def _ledger(state: InstanceState) -> Ledger:

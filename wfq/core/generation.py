@@ -85,6 +85,11 @@ class Generation:
             else:
                 self._carried_commands.append(event)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the start was consumed; a delayed one may take events and commands before."""
+        return self._start_seen
+
     # -- effects
 
     def _begin(self) -> None:

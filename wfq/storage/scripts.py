@@ -49,6 +49,7 @@ LEAVE = _load("leave")
 LIST = _load("list")
 PURGE = _load("purge")
 READ = _load("read")
+RECONCILE = _load("reconcile")
 RELEASE = _load("release")
 RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
@@ -73,6 +74,7 @@ ALL = (
     LIST,
     PURGE,
     READ,
+    RECONCILE,
     RELEASE,
     RENEW,
     RENEW_TASKS,

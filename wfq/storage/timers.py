@@ -18,6 +18,11 @@ def timer_member(queue: str, instance_id: str, task_id: int, nonce: str) -> str:
     return f'T {queue} {instance_id} ["F",{task_id},"{nonce}"]'
 
 
+def delayed_start_member(queue: str, instance_id: str, incarnation: str) -> str:
+    """The member of a start that waits for its time."""
+    return f"S {queue} {instance_id} {incarnation}"
+
+
 def retry_member(activity_queue: str, instance_id: str, task_id: int, nonce: str) -> str:
     """The member of an attempt that waits for its time; its message is in the tasks hash."""
     return f"R {activity_queue} {instance_id} {task_id} {nonce}"

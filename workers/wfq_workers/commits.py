@@ -75,6 +75,10 @@ class CommitWriter:
             if position is not None:
                 document[T_EXTRA] = {**(turn.extra or {}), "pos": position}
             record = orjson.dumps(document)
+        if turn.birth is not None:
+            # As in a turn record; one of an earlier generation means nothing any more.
+            extra = {k: v for k, v in (turn.birth[B_EXTRA] or {}).items() if k != "pos"}
+            turn.birth[B_EXTRA] = {**extra, "pos": position} if position else extra
         part = InstanceCommit(instance.id, instance.inc, turns_before, record)
         draft = Draft(part, ended=turn.status in FINAL)
         if turn.actions:
@@ -236,6 +240,8 @@ class CommitWriter:
             start = b'["S",%b,%b]' % (orjson.dumps(instance.inc), birth)
             part.add("E", self._queue, instance.id, start)
             after = "RUNNING"
+            if before != after:
+                part.add("D", "status")
         elif after in FINAL:
             part.add("F", before, after, created, turn.now_ms)
             self._tell_parent(part, instance, turn)
@@ -243,6 +249,11 @@ class CommitWriter:
             part.add("D", "status")
         else:
             part.add("S", "status", after)
+        if not instance.begun and before == "RUNNING":
+            # It waits for its delayed start, in the index of PENDING; or is just due.
+            part.add("I", "PENDING", after, created)
+        if not instance.begun and after in FINAL:
+            part.add("z", timers.delayed_start_member(self._queue, instance.id, instance.inc))
         if after == "STALLED":
             part.add("S", "stalled", turn.stalled or "")
         elif before == "STALLED":

@@ -8,7 +8,7 @@ from typing import Any
 
 from orjson import loads
 
-from wfq.core.events import B_GEN, STARTED, T_EXTRA, T_NONCE, Event, Record
+from wfq.core.events import B_EXTRA, B_GEN, BIRTH, STARTED, T_EXTRA, T_NONCE, Event, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import CONTINUED, FINAL, Turn
@@ -49,6 +49,8 @@ class OwnedPartition:
         #: Instances whose next turn must not run their code, and why.
         self._set_aside: dict[str, str] = {}
         self._ids: set[str] = set()
+        #: Entry and field up to which partial commits have consumed an instance's events.
+        self.consumed: dict[str, tuple[tuple[int, int], int]] = {}
 
     def taken(self, token: str, reply: Taken) -> None:
         """Begin a fresh lease of this partition."""
@@ -71,6 +73,7 @@ class OwnedPartition:
         for instance_id in self._ids:
             self.engine.cache.drop(instance_id)
         self._ids.clear()
+        self.consumed.clear()
 
     def cut(self, entries: list[Any], most_events: int) -> Iterator[Batch]:
         """Cut the entries of one read into batches of whole entries."""
@@ -161,6 +164,7 @@ class Batch:
 
     __slots__ = (
         "_entries",
+        "_late",
         "_loaded",
         "_news",
         "_stays",
@@ -185,6 +189,9 @@ class Batch:
         #: Whether the entries stay in the stream, for a later commit to take them out.
         self._stays = False
         self._loaded: dict[str, Cached] = {}
+        #: Parts without a record, which only the commit that takes the entries out may carry:
+        #: nothing would tell the next owner that they were written.
+        self._late: list[InstanceCommit] = []
 
     def take(self, entry_id: bytes, fields: list[bytes]) -> None:
         """Add one stream entry: pairs of instance id and event."""
@@ -226,6 +233,8 @@ class Batch:
             if cached is not None:
                 cached.busy = True
                 loaded[instance_id] = cached
+                if instance_id in partition.consumed:
+                    self._skip_consumed(instance_id)
             elif instance_id not in news:
                 missing.append(instance_id)
             else:
@@ -242,17 +251,22 @@ class Batch:
                 del self.works[instance_id]
                 continue
             records = [loads(element) for element in found.records]
-            self._skip_consumed(instance_id, records[-1])
+            self._note_consumed(instance_id, records[-1])
             instance = partition.load(instance_id, records)
             self._loaded[instance_id] = Cached(instance, created_ms(records[0]))
 
-    def _skip_consumed(self, instance_id: str, last: Record) -> None:
-        """Drop events that a partial commit of an earlier owner has consumed already."""
-        extra = last[T_EXTRA] if last[0] == "T" and len(last) > T_EXTRA else None
+    def _note_consumed(self, instance_id: str, last: Record) -> None:
+        """Learn from the last record which events a partial commit has consumed already."""
+        extra = last[B_EXTRA] if last[0] == BIRTH else last[T_EXTRA]
         position = (extra or {}).get("pos")
-        if not position or position[0] != self.partition.engine.queue:
-            return
-        done = (_entry_number(position[1].encode()), position[2])
+        if position and position[0] == self.partition.engine.queue:
+            done = (_entry_number(position[1].encode()), position[2])
+            self.partition.consumed[instance_id] = done
+            self._skip_consumed(instance_id)
+
+    def _skip_consumed(self, instance_id: str) -> None:
+        """Drop events that a partial commit has consumed: its entries were left in the stream."""
+        done = self.partition.consumed[instance_id]
         kept = []
         for index, event in enumerate(self.works[instance_id]):
             entry_id, field = self._place(instance_id, index)
@@ -266,7 +280,7 @@ class Batch:
         """Run every instance's turn and return the commit of them all."""
         partition = self.partition
         engine = partition.engine
-        parts: list[InstanceCommit] = []
+        parts: list[InstanceCommit] = [] if self._stays else list(self._late)
         notice: list[str] = []
         now_ms = engine.now_ms()
         engine.watch.begin()
@@ -289,6 +303,9 @@ class Batch:
             if turn.stalled == ABORTED:
                 member = f'T {engine.queue} {instance_id} ["W","{cached.instance.inc}"]'
                 draft.part.add("T", now_ms + ABORTED_RETRY_MS, member)
+            if self._stays and turn.empty:
+                self._late.append(draft.part)
+                continue
             parts.append(draft.part)
             notice.append("!" + instance_id if draft.ended else instance_id)
             if draft.rest:
@@ -353,12 +370,14 @@ class Batch:
             single._loaded = {instance_id: self._loaded[instance_id]}
             single.instance_id = instance_id
             single._stays = True
+            single._late = self._late
             yield single
 
     def finish(self) -> Batch:
-        """The empty batch that takes the entries out of the stream."""
+        """The batch without instances that takes the entries out of the stream."""
         last = Batch(self.partition)
         last.last_entry = self.last_entry
+        last._late = self._late
         return last
 
 
