@@ -156,12 +156,15 @@ def test_how_events_are_batched_makes_no_difference(
 
 
 def decisions(world: World) -> list[Any]:
-    """Return what was decided, apart from what is recorded once a turn."""
+    """Return what was decided, apart from what is recorded once a turn, and from times.
+
+    A turn that fires a timer is no earlier than that timer was due: times depend on the batches.
+    """
     found = []
     for record in world.records[1:]:
         for action in record[4]:
-            if action[0] == "E":
-                found.append(action[:3])
+            if action[0] in "ET":
+                found.append(action[: 3 if action[0] == "E" else 2])
             elif action[0] != "U":
                 found.append(action)
     return found
