@@ -23,6 +23,10 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 CONSTRAINTS = ROOT / "constraints.txt"
+#: `sys.executable` is empty where Python was started by its bare name and without a PATH.
+THIS_PYTHON = sys.executable or os.path.realpath("/proc/self/exe")
+#: What a shell searches when nobody has set a PATH.
+USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 #: Holds the hash of what was installed; a venv without it was made by someone else.
 STAMP = VENV / "wfq-installed"
 
@@ -50,6 +54,7 @@ def main(arguments: "list[str]") -> int:
         print(f"run.py: no command {command!r}; see python3 run.py help", file=sys.stderr)
         return 2
     os.chdir(ROOT)
+    os.environ.setdefault("PATH", USUAL_PATH)
     prepare()
     return task(rest)
 
@@ -97,7 +102,7 @@ def works(python: Path) -> bool:
 
 def with_uv(uv: str, fresh: bool) -> bool:
     """Install with uv; return whether it could."""
-    venv = [uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(VENV)]
+    venv = [uv, "venv", "--quiet", "--clear", "--python", THIS_PYTHON, str(VENV)]
     if fresh and run(venv):
         return False
     done = installed([uv, "pip", "install", "--quiet", "--python", str(PYTHON)])
@@ -113,7 +118,7 @@ def with_pip(fresh: bool) -> None:
     if not has_pip:
         if importlib.util.find_spec("ensurepip") is None:
             fail("this Python has no ensurepip; apt-get install python3-venv, or install uv")
-        if run([sys.executable, "-I", "-m", "venv", "--clear", VENV]):
+        if run([THIS_PYTHON, "-I", "-m", "venv", "--clear", VENV]):
             fail(f"cannot make {VENV}; see above")
     quietly = ["--quiet", "--no-input", "--disable-pip-version-check", "--no-warn-script-location"]
     if not installed([PYTHON, "-I", "-m", "pip", "install", *quietly]):
