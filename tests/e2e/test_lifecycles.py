@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import wfq as wf
@@ -44,16 +46,30 @@ def step(ctx: wf.ActivityContext, n: int) -> int:
 """
 
 
-def test_thousands_of_generations_leave_a_short_history(fleet_for: FleetFor) -> None:
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_ten_thousand_generations_keep_history_and_memory_flat(fleet_for: FleetFor) -> None:
     fleet = fleet_for(APP)
-    fleet.worker()
+    worker = fleet.worker()
+    fleet.output(fleet.client.schedule_new_workflow("countdown", input=1000), 60)
+    memory = resident_kib(worker.pid)
 
-    instance_id = fleet.client.schedule_new_workflow("countdown", input=2000)
+    instance_id = fleet.client.schedule_new_workflow("countdown", input=10_000)
 
-    assert fleet.output(instance_id, 50) == 2000
+    assert fleet.output(instance_id, 150) == 10_000
     with command_client(fleet.url) as client:
         assert client.llen(NAMESPACE.history(instance_id)) <= 3
-    assert fleet.client.count_workflows()[wf.WorkflowStatus.COMPLETED] == 1
+    assert fleet.client.count_workflows()[wf.WorkflowStatus.COMPLETED] == 2
+    # Ten thousand generations of a few KiB each would show.
+    assert resident_kib(worker.pid) < memory + 16 * 1024
+
+
+def resident_kib(pid: int) -> int:
+    """Memory of a process that is in use, in KiB."""
+    status = Path(f"/proc/{pid}/status")
+    if not status.exists():
+        pytest.skip("memory of another process is read from /proc")
+    return int(status.read_text().partition("VmRSS:")[2].split()[0])
 
 
 def test_a_thousand_children_report_to_their_parent(fleet_for: FleetFor) -> None:
