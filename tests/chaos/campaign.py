@@ -17,7 +17,8 @@ from tests.chaos.fleet import ROLES, Fleet, Member
 from tests.chaos.ledger import Ledger, read_ledgers
 from tests.chaos.load import Load
 from tests.chaos.nemesis import KINDS, Fault, Nemesis, draw_plan
-from tests.chaos.shapes import draw_jobs
+from tests.chaos.powercut import PowerCuts, Window
+from tests.chaos.shapes import Job, draw_jobs
 from tests.chaos.verdict import PASSWORD, Verdict, read_logs
 from tests.faults.proxy import Proxy, ProxyLoop
 from tests.servers import Kind, LocalServer
@@ -36,7 +37,9 @@ PARTITIONS = 8
 #: The server's files lie in memory, so that a slow disk of the machine that runs the test
 #: does not lose writes on its own account (see docs/reliability.md on everysec).
 MEMORY = Path("/dev/shm")
-AOF = ("--appendonly", "yes", "--appendfsync", "everysec")
+AOF = (
+    "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-percentage", "0",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,8 @@ class Options:
     kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
     #: The faults themselves, instead of drawing them.
     plan: Sequence[Fault] = ()
+    #: Whether the plan may cut the power: then what was acknowledged last is asked for again.
+    lossy: bool = False
     mutation: str = ""
     cores: int = 2
     #: Seconds without any progress after which what has not ended is stuck.
@@ -161,6 +166,9 @@ class Round:
         self._clients = proxy("clients")
         self._ledger = Ledger(self._ledger_directory)
         stack.callback(self._ledger.close)
+        self._power = PowerCuts(self.server, options.seed) if options.lossy else None
+        if self._power is not None:
+            stack.callback(self._power.close)
         self.report = Report()
 
     def run(self) -> Report:
@@ -169,11 +177,12 @@ class Round:
         self.fleet.tend()
         self.fleet.wait_ready()
         load = Load(
-            self._clients.url, self._ledger, draw_jobs(options.seed),
+            self._clients.url, self._ledger, draw_jobs(options.seed, lossy=options.lossy),
             threads=4, per_second=options.per_second,
         )  # fmt: skip
         plan = options.plan or draw_plan(options.seed, options.seconds, options.kinds)
-        nemesis = Nemesis(self.server, self.namespace, self.fleet, self._clients, plan)
+        power = self._power
+        nemesis = Nemesis(self.server, self.namespace, self.fleet, self._clients, plan, power)
         load.start()
         nemesis.run(options.seconds)
         log.info("healing after %d faults", nemesis.counts.total())
@@ -182,6 +191,8 @@ class Round:
         if not load.finish(60.0):
             violations.append("some requests of clients had no outcome 60 s after the healing")
         violations += load.errors
+        if power is not None:
+            self._repeat(load.jobs, power.windows)
         self.fleet.heal()
         self.fleet.wait_ready()
         self._wait_for_quiet()
@@ -197,6 +208,26 @@ class Round:
         self.report.faults.update(nemesis.counts)
         self.report.seconds = time.monotonic() - begin
         return self.report
+
+    def _repeat(self, jobs: Sequence[Job], windows: Sequence[Window]) -> None:
+        """Ask again for what was acknowledged and may be lost, as an operator would.
+
+        Starts and events carry ids: what did survive is not done twice.
+        """
+        acks = read_ledgers(self._ledger_directory).acks
+        risky = {
+            instance_id.removesuffix(".post")
+            for (instance_id, _), (_, at) in acks.items()
+            if any(window.holds(at) for window in windows)
+        }
+        self.report.counts["loss windows"] += len(windows)
+        self.report.counts["jobs at risk"] += len(risky)
+        again = [job for job in jobs if job.instance_id in risky]
+        load = Load(self._clients.url, self._ledger, iter(again), threads=2, per_second=500)
+        load.start()
+        if not load.finish(60.0, all_jobs=True):
+            self.report.violations.append("repeated requests had no outcome after 60 s")
+        self.report.violations += load.errors
 
     def _wait_for_quiet(self) -> None:
         """Wait until nothing lives and nothing moves, or nothing has moved for long."""

@@ -44,9 +44,13 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def finish(self, deadline_s: float) -> bool:
-        """Begin no more jobs, and play the scripts to their ends; False if some did not end."""
-        self._stopping.set()
+    def finish(self, deadline_s: float, *, all_jobs: bool = False) -> bool:
+        """Play the scripts to their ends; False if some did not end.
+
+        Begins no more jobs, unless `all_jobs` asks for the source to be used up.
+        """
+        if not all_jobs:
+            self._stopping.set()
         end = time.monotonic() + deadline_s
         for thread in self._threads:
             thread.join(max(0.0, end - time.monotonic()))
@@ -59,10 +63,11 @@ class Load:
             hands.client.close()
         return done
 
-    def _draw(self) -> Job:
+    def _draw(self) -> Job | None:
         with self._drawing:
-            job = next(self._source)
-            self.jobs.append(job)
+            job = next(self._source, None)
+            if job is not None:
+                self.jobs.append(job)
             return job
 
     def _play(self, hands: Hands) -> None:
@@ -75,6 +80,9 @@ class Load:
                 next_start = max(next_start, now - 1.0) + self._pause_s
                 if len(scripts) < MOST_AT_ONCE:
                     job = self._draw()
+                    if job is None:
+                        self._stopping.set()
+                        continue
                     script = job.shape.script(job, hands)
                     heapq.heappush(scripts, (now, next(order), script))
             if scripts and scripts[0][0] <= now:

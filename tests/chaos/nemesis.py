@@ -15,6 +15,7 @@ from random import Random
 import redis
 
 from tests.chaos.fleet import ROLES, Fleet
+from tests.chaos.powercut import PowerCuts
 from tests.faults.proxy import CLEAR, Proxy, Weather
 from tests.servers import LocalServer, command_client, poll, runs
 from wfq.storage.keys import Namespace
@@ -43,6 +44,8 @@ KINDS: Mapping[str, int] = {
     "swallow": 3,
     "tear": 3,
 }
+#: Faults that lose what was acknowledged in the last second (see `powercut`).
+LOSSY: Mapping[str, int] = {**KINDS, "server kill": 0, "server power": 12}
 #: Failpoints by role.
 POINTS: Mapping[str, Sequence[str]] = {
     "orchestrator": ("orch.after_read", "orch.after_load", "orch.after_run", "orch.after_commit"),
@@ -105,8 +108,10 @@ class Nemesis:
         fleet: Fleet,
         clients: Proxy,
         plan: Sequence[Fault],
+        power: PowerCuts | None = None,
     ) -> None:
         self._server = server
+        self._power = power
         self._namespace = namespace
         self._fleet = fleet
         self._proxies = {CLIENTS: clients, **{m.name: m.proxy for m in fleet.members.values()}}
@@ -222,6 +227,8 @@ class Nemesis:
         if fault.kind == "server restart":
             os.kill(self._server.pid, signal.SIGTERM)
             poll(lambda: not runs(self._server.pid), 20)
+        if fault.kind == "server power" and self._power is not None:
+            self._power.cut()
         self._server.kill()
         self._after(fault.seconds / 3, self._start_server)
 

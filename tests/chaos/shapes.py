@@ -29,6 +29,8 @@ class Job:
     value: Any
     #: Whatever the script and the judge need besides the input.
     plan: dict[str, Any] = field(default_factory=dict)
+    #: Whether acknowledged requests may be lost, and are repeated then.
+    lossy: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,8 @@ class Shape:
     judge: Judge
     script: Callable[[Job, Hands], Script] = play_start
     workflow: str = ""
+    #: Whether the script may be played again where a server has forgotten its end.
+    repeatable: bool = True
 
     def draw(self, rng: Random, instance_id: str) -> Job:
         """Return a job of this shape."""
@@ -139,6 +143,18 @@ def _make_reused(rng: Random, _: str) -> tuple[Any, dict[str, Any]]:
 
 
 # --- events
+
+
+def judge_numbers(job: Job, ending: Ending) -> Iterator[str]:
+    """Every number once, in the order in which they were raised.
+
+    Where the last second may be lost and is asked for again, later ones may have overtaken.
+    """
+    wanted = list(range(job.plan["count"]))
+    if ending.status != "COMPLETED":
+        yield f"ended as {ending.status}: {ending.failure}"
+    elif (sorted(ending.output) if job.lossy else ending.output) != wanted:
+        yield f"gave {ending.output!r}, not {wanted!r}"
 
 
 def _play_events(job: Job, hands: Hands) -> Script:
@@ -239,7 +255,9 @@ SHAPES = (
     Shape("chain", 20, _make_chain, judge_chain),
     Shape("async_chain", 6, lambda rng, _: ({"steps": rng.randint(1, 6)}, {}), judge_chain),
     Shape("suspended", 6, _make_suspended, judge_chain, _play_suspended, "chain"),
-    Shape("reused", 5, _make_reused, judge_chain, _play_reused, "chain"),
+    Shape(
+        "reused", 5, _make_reused, judge_chain, _play_reused, "chain", repeatable=False
+    ),
     Shape(
         "fan", 10, lambda rng, _: (rng.randint(0, 40), {}),
         must_be(lambda job: {
@@ -272,11 +290,10 @@ SHAPES = (
         must_be(lambda job: {"fired": len(job.value), "early": 0}),
     ),
     Shape(
-        "collect", 10, _make_collect, must_be(lambda job: list(range(job.plan["count"]))),
-        _play_events,
+        "collect", 10, _make_collect, judge_numbers, _play_events,
     ),
     Shape(
-        "loop", 7, _make_loop, must_be(lambda job: list(range(job.plan["count"]))), _play_events
+        "loop", 7, _make_loop, judge_numbers, _play_events
     ),
     Shape(
         "mail", 5, _make_mail, must_be(lambda job: list(range(job.plan["count"]))), _play_mail,
@@ -301,12 +318,17 @@ SHAPES = (
 )  # fmt: skip
 
 
-def draw_jobs(seed: int) -> Iterator[Job]:
-    """Yield jobs without end; the same ones for the same seed."""
+def draw_jobs(seed: int, *, lossy: bool = False) -> Iterator[Job]:
+    """Yield jobs without end; the same ones for the same seed.
+
+    `lossy` leaves out those whose script cannot be played twice.
+    """
     rng = Random(f"jobs {seed}")
-    weights = [shape.weight for shape in SHAPES]
+    weights = [shape.weight * (not lossy or shape.repeatable) for shape in SHAPES]
     number = 0
     while True:
         number += 1
         shape = rng.choices(SHAPES, weights)[0]
-        yield shape.draw(rng, f"{shape.name.replace('_', '-')}-{seed}-{number}")
+        job = shape.draw(rng, f"{shape.name.replace('_', '-')}-{seed}-{number}")
+        job.lossy = lossy
+        yield job

@@ -51,8 +51,6 @@ class Verdict:
         self._jobs = {job.instance_id: job for job in jobs}
         self._testimony = testimony
         self.findings = Findings()
-        #: Acknowledged before this moment (epoch seconds), nothing may be lost.
-        self.lossless_until = float("inf")
         self._stored: dict[str, Stored] = {}
 
     def judge(self) -> Findings:
@@ -92,37 +90,22 @@ class Verdict:
 
     def _check_endings(self) -> None:
         for job in self._jobs.values():
-            outcome, at = self._last_start(job)
+            outcome = self._last_start(job)
             found = self._stored.get(job.instance_id)
             if outcome == "unknown" and found is None:
                 # Nobody was told that it is there: it need not be.
                 self.findings.counts["starts without an answer"] += 1
                 continue
             if found is None:
-                if at < self.lossless_until:
-                    self._blame(f"L1 {job.instance_id}: its start was acknowledged, it is gone")
+                self._blame(f"L1 {job.instance_id}: its start was acknowledged, it is gone")
                 continue
             self.findings.counts[f"shape {job.shape.name}"] += 1
-            if self._lossy(job):
-                continue
             for wrong in job.shape.judge(job, self._ending(found)):
                 self._blame(f"L4 {job.instance_id}: {wrong}")
 
-    def _last_start(self, job: Job) -> tuple[str, float]:
-        starts = [
-            ack
-            for (instance_id, what), ack in self._testimony.acks.items()
-            if instance_id == job.instance_id and what.startswith("start")
-        ]
-        return starts[-1] if starts else ("", 0.0)
-
-    def _lossy(self, job: Job) -> bool:
-        """Whether an acknowledged request of this instance may have been lost on purpose."""
-        return any(
-            at >= self.lossless_until
-            for (instance_id, _), (_, at) in self._testimony.acks.items()
-            if instance_id == job.instance_id
-        )
+    def _last_start(self, job: Job) -> str:
+        outcomes = (self._testimony.outcome(job.instance_id, f"start {n}") for n in range(9, 0, -1))
+        return next(filter(None, outcomes), "")
 
     def _ending(self, found: Stored) -> Ending:
         last = orjson.loads(found.records[-1])

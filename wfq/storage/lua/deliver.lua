@@ -26,7 +26,7 @@ local seen_ms, seen_seq = string.match(seen, '^(%d+)-(%d+)$')
 seen_ms, seen_seq = tonumber(seen_ms), tonumber(seen_seq)
 -- A script that has begun to write is not stopped by a full Redis.
 redis.call('HDEL', applied, '')
-local replies, newest = {}, nil
+local replies, newest, posted = {}, nil, false
 local at = 3
 for n = 1, count do
   local ms, seq, kind = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
@@ -56,6 +56,7 @@ for n = 1, count do
       replies[n] = 'skipped'
     elseif found[1] and not gone then
       redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])
+      posted = true
       replies[n] = 'taken'
     else
       birth = '["B",' .. now .. birth
@@ -82,4 +83,5 @@ for n = 1, count do
   at = at + (kind == 'E' and 7 or 11)
 end
 if newest then redis.call('HSET', applied, source, newest) end
+if posted then redis.call('PUBLISH', prefix .. 'wake', '0') end
 return replies
