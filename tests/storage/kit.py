@@ -65,6 +65,16 @@ class Store:
     ) -> StartReply:
         return self.start_all([NewInstance(instance_id, inc, queue, name, payload, **more)])[0]
 
+    def start_in(self, instance_id: str, name: str) -> None:
+        """Start an instance without input in the partition it belongs to."""
+        item = NewInstance(instance_id, "inc1", QUEUE, name, None)
+        self.start_all([item], self.ns.partition_of(instance_id))
+
+    def run_command(self, instance_id: str, tail: bytes) -> None:
+        """Queue a lifecycle command in the instance's partition."""
+        items = [(instance_id, "", "L", tail)]
+        self.run(instances.append(self.ns, self.ns.partition_of(instance_id), items, 1000))
+
     def start_all(self, items: Sequence[NewInstance], partition: int = 0) -> list[StartReply]:
         return self.run(instances.start(self.ns, partition, items))
 

@@ -20,7 +20,7 @@ from wfq.storage import scripts
 from wfq.storage.scripts import Script
 
 #: Enough for each of them many times over.
-EXAMPLES = 300
+EXAMPLES = 150
 
 
 def mutated(script: Script, *changes: tuple[str, str]) -> Script:

@@ -1,0 +1,271 @@
+"""Repair: what is missing is put back once, and nothing that exists is added again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import orjson
+import pytest
+
+from tests.checker import scene as damage
+from tests.checker.scene import Scene
+from tests.storage import tiny
+from tests.storage.kit import QUEUE, Store
+from wfq.checker import repair as repair_module
+from wfq.checker.evidence import Evidence
+from wfq.checker.repair import repair_instance, repair_namespace
+from wfq.core.instance import Instance
+from wfq.storage.instances import lifecycle_command
+from wfq.storage.reconciling import Mending
+from wfq.storage.timers import delayed_start_member, timer_member
+
+
+def repair(scene: Scene, *, quiet: bool = False) -> list[str]:
+    """Repair everything; returns what was done, and checks that nothing is wrong any more."""
+    done, report = repair_namespace(scene.store.link, scene.store.ns, quiet=quiet)
+    assert report.ok, str(report)
+    again, _ = repair_namespace(scene.store.link, scene.store.ns, quiet=quiet)
+    assert again == []
+    return [words for mended in done for words in mended.what]
+
+
+def finish(scene: Scene, instance_id: str = "a") -> object:
+    """Let the instance come to its end; returns its output."""
+    scene.owner.own(by_force=True)
+    for round_number in range(20):
+        scene.turn()
+        for attempt in tiny.take(scene.store, 0, "w", 100) + tiny.claim(scene.store, 0, "w"):
+            scene.store.complete(attempt.outcome("done"))
+        tiny.make_due(scene.store)
+        scene.store.fire()
+        for live in scene.report().explanations:
+            scene.store.raise_event(live, f"late{round_number}")
+        last = scene.store.history(instance_id)[-1]
+        if last[0] == "T" and last[4] and last[4][-1][0] == "K":
+            return last[4][-1][1]
+    raise AssertionError(scene.said())
+
+
+MENDABLE: dict[str, tuple[str, Callable[[Scene], None], str]] = {
+    "an entry is gone": ("chain", damage.drop_entries, "the entry of activity work (task 0)"),
+    "a pending entry is held by nobody": (
+        "chain",
+        damage.lose_pending,
+        "the entry of activity work (task 0)",
+    ),
+    "a retry has no message": (
+        "chain",
+        damage.drop_message,
+        "the entry of activity work (task 0)",
+    ),
+    "a timer is gone": ("approval", damage.drop_timer, "the timer of task 0"),
+    "a child is gone": ("parent", damage.drop_child, "child far-a"),
+    "in two indexes": ("chain", damage.wrong_index, "its place in the index of RUNNING"),
+    "in no index": ("chain", damage.no_index, "its place in the index of RUNNING"),
+    "at another time in the index": (
+        "chain",
+        damage.other_time,
+        "its place in the index of RUNNING",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MENDABLE, ids=lambda what: what.replace(" ", "-"))
+def test_what_is_missing_is_put_back_and_the_instance_goes_on(scene: Scene, what: str) -> None:
+    program, harm, words = MENDABLE[what]
+    scene.begin(program)
+    harm(scene)
+
+    assert repair(scene) == [words]
+    assert finish(scene)
+
+
+@pytest.mark.parametrize("program", tiny.PROGRAMS)
+def test_what_is_whole_is_left_alone(scene: Scene, program: str) -> None:
+    scene.begin(program)
+    before = scene.store.image()
+
+    for instance_id in scene.report().traces:
+        assert repair_instance(scene.store.link, scene.store.ns, instance_id) == []
+
+    assert scene.store.image() == before
+
+
+def test_every_form_of_an_attempt_is_evidence_of_it(scene: Scene) -> None:
+    """Waiting, pending, between attempts, ended: nothing is dispatched a second time."""
+    scene.begin("chain")
+
+    def mend() -> list[str]:
+        return repair_instance(scene.store.link, scene.store.ns, "a")
+
+    done = [mend()]
+    (first,) = tiny.take(scene.store, 0, "w", 1)
+    done.append(mend())
+    scene.store.complete(first.outcome("done"))
+    done.append(mend())
+    scene.turn()
+    (second,) = tiny.take(scene.store, 0, "w", 1)
+    scene.store.complete(second.outcome("failed"))
+    done.append(mend())
+    tiny.make_due(scene.store)
+    scene.store.fire()
+    done.append(mend())
+
+    assert done == [[]] * 5
+    assert len(scene.store.messages()) == 1
+
+
+def test_a_retry_that_lost_its_timer_keeps_its_attempts(scene: Scene) -> None:
+    scene.begin("chain")
+    (first,) = tiny.take(scene.store, 0, "w", 1)
+    scene.store.complete(first.outcome("done"))
+    scene.turn()
+    (second,) = tiny.take(scene.store, 0, "w", 1)
+    scene.store.complete(second.outcome("failed"))
+    for member in scene.store.timers():
+        scene.store.command("ZREM", scene.store.ns.timers(0), member)
+
+    done = repair(scene)
+    scene.store.fire()
+
+    assert done == ["the entry of activity work (task 1)"]
+    assert [m[1] for _, m in scene.store.messages()] == [2]
+
+
+def test_an_attempt_that_nobody_holds_keeps_its_number(scene: Scene) -> None:
+    scene.begin("chain")
+    message = scene.store.messages()[0][1]
+    message[1] = 3
+    scene.store.command("XTRIM", scene.store.ns.activities(0, QUEUE), "MAXLEN", 0)
+    key = scene.store.ns.activities(0, QUEUE)
+    scene.store.command("XADD", key, "*", "a", orjson.dumps(message))
+    damage.lose_pending(scene)
+
+    repair(scene)
+
+    assert [m[1] for _, m in scene.store.messages()] == [3]
+
+
+def test_a_lost_start_is_put_back(scene: Scene) -> None:
+    scene.store.start("a", name="chain", payload=None)
+    damage.drop_events(scene)
+
+    assert repair(scene) == ["its start"]
+    assert finish(scene)
+
+
+def test_a_lost_delayed_start_begins_at_once(scene: Scene) -> None:
+    scene.store.start("a", name="chain", payload=None, due_ms=10**13)
+    member = delayed_start_member(QUEUE, "a", "inc1")
+    scene.store.command("ZREM", scene.store.ns.timers(0), member)
+
+    assert repair(scene) == ["its start"]
+
+
+@pytest.mark.parametrize("verb", ["finish", "terminate"])
+def test_a_lost_outcome_of_a_child_is_told_again(scene: Scene, verb: str) -> None:
+    scene.begin("parent")
+    scene.turn()
+    if verb == "terminate":
+        scene.store.append(("far-a", "", "L", lifecycle_command("c1", "terminate", {})))
+    else:
+        scene.store.raise_event("far-a", "one")
+        scene.store.raise_event("far-a", "two")
+    while scene.owner.read(100):
+        call = scene.owner.draft_all()
+        assert call is not None
+        scene.owner.settle(call)
+        damage.drop_events(scene)
+
+    assert repair(scene) == ["the outcome of child far-a"]
+    output = finish(scene)
+    assert isinstance(output, list)
+    assert output[1] == ("far" if verb == "finish" else "TaskFailedError")
+
+
+def test_an_instance_that_moved_on_is_left_alone(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene.begin("chain")
+    damage.drop_entries(scene)
+    mending = repair_module._mending
+
+    def late(evidence: Evidence) -> Mending:
+        made = mending(evidence)
+        scene.store.command("RPUSH", scene.store.ns.history("a"), "[]")
+        return made
+
+    monkeypatch.setattr(repair_module, "_mending", late)
+
+    assert repair_instance(scene.store.link, scene.store.ns, "a") == []
+    assert scene.store.messages() == []
+
+
+@pytest.mark.parametrize("status", ["ended", "unknown"])
+def test_what_is_left_over_is_removed(scene: Scene, status: str) -> None:
+    if status == "ended":
+        scene.begin("approval")
+        scene.command("terminate")
+        scene.turn()
+    ns = scene.store.ns
+    scene.store.command("ZADD", ns.timers(0), 10**13, timer_member(QUEUE, "a", 0, "n"))
+    scene.store.command("ZADD", ns.timers(0), 10**13, f"R {QUEUE} a 1 n")
+    scene.store.command("HSET", ns.tasks(0), "a 1 n", "m", "hb a 1 n", "1", "s a 1 n", "5-5")
+    scene.store.command("HSET", ns.cursors(0), "a", "n 5")
+
+    done = repair(scene, quiet=True)
+
+    assert len(done) == 6
+    assert scene.store.timers() == {}
+    assert scene.store.tasks() == {}
+
+
+def test_a_member_of_an_index_that_does_not_exist_is_removed(scene: Scene) -> None:
+    scene.store.command("ZADD", scene.store.ns.index(0, "RUNNING"), 1, "gone")
+
+    assert repair(scene) == ["its place in an index"]
+
+
+@pytest.fixture
+def wide(redis_url: str) -> Iterator[Store]:
+    opened = Store(redis_url, partitions=2)
+    yield opened
+    opened.close()
+
+
+def test_children_of_other_partitions_are_put_back(wide: Store) -> None:
+    home = wide.ns.partition_of("c")
+    away = wide.ns.partition_of("far-c")
+    assert home != away
+    scene = Scene(wide, home)
+    wide.start_in("c", name="parent")
+    scene.turn()
+    wide.command("DEL", wide.ns.outbox(home))
+
+    assert repair(scene) == ["child far-c"]
+    for target, messages in tiny.by_target(wide, tiny.read_outbox(wide, home)):
+        assert "applied" in wide.deliver(home, target, *messages)
+        ids = [entry_id for entry_id, _ in messages]
+        wide.command("XDEL", wide.ns.outbox(home), *ids)
+    assert scene.wrong() == []
+
+    other = tiny.Owner(wide, away, "other", tiny.new_registry())
+    other.own(by_force=False)
+    wide.run_command("far-c", lifecycle_command("c1", "terminate", {}))
+    while other.read(10):
+        call = other.draft_all()
+        assert call is not None
+        other.settle(call)
+    wide.command("DEL", wide.ns.outbox(away))
+    assert repair(scene) == ["the outcome of child far-c"]
+    assert ["X", 1] in [event[:2] for _, event in wide.events(partition=home)]
+
+
+def test_a_mended_history_still_replays(scene: Scene) -> None:
+    scene.begin("fan_out")
+    damage.drop_entries(scene)
+    repair(scene)
+    finish(scene)
+
+    instance = Instance.load("a", scene.store.history("a"), tiny.new_registry())
+    assert instance.status == "COMPLETED"
