@@ -152,8 +152,23 @@ def complete(
     namespace: Namespace, partition: int, queue: str, outcomes: Sequence[Outcome]
 ) -> Call[CompleteReply]:
     """Report outcomes of one partition and activity queue in one step."""
-    args: list[Argument] = [queue, DEAD_LETTERS, len(outcomes)]
+    entries: list[Argument] = []
+    events: list[Argument] = []
+    others: list[Outcome] = []
+    home = ""
     for outcome in outcomes:
+        if (
+            type(outcome) is Completed
+            and not outcome.task
+            and home in ("", outcome.orchestrator_queue)
+        ):
+            home = outcome.orchestrator_queue
+            entries.append(outcome.entry_id)
+            events += (outcome.instance_id, outcome.event)
+        else:
+            others.append(outcome)
+    args: list[Argument] = [queue, DEAD_LETTERS, home, len(entries), *entries, *events, len(others)]
+    for outcome in others:
         args += outcome.args()
     keys = [
         namespace.activities(partition, queue),

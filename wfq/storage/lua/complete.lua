@@ -13,7 +13,10 @@
 -- KEYS[4]  string      prefix of the partition's keys, "wfq:{ns:p}:"
 -- ARGV[1]  queue of the activities
 -- ARGV[2]  most dead letters to keep
--- ARGV[3]  number of items; then per item a letter, the entry id, the instance id and:
+-- ARGV[3]  orchestrator queue of the plain outcomes: final ones, with nothing else to them
+-- ARGV[4]  number of plain outcomes; then their entry ids, then per outcome instance id and event
+--          (columns, handed on as they are: a loop over them would cost Redis three times as much)
+-- then     number of other items; then per item a letter, the entry id, the instance id and:
 --   C  orchestrator queue, event                              final outcome
 --   D  orchestrator queue, event, task ("task_id nonce")      final; its heartbeat details and
 --                                                             schedule-to-start timeout go
@@ -24,14 +27,15 @@
 -- Reply: {number acknowledged, retries scheduled}.
 
 local stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local queue, dead_cap, count = ARGV[1], ARGV[2], tonumber(ARGV[3])
+local queue, dead_cap, home, plain = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 local WIDTH = {C = 2, D = 3, X = 5, R = 4, H = 1, N = 2}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
+local plain_last, pairs_last = 4 + plain, 4 + 3 * plain
 local done, events, single = {}, {}, {}
-local at = 4
-for _ = 1, count do
+local at = pairs_last + 2
+for _ = 1, tonumber(ARGV[pairs_last + 1]) do
   local kind, entry = ARGV[at], ARGV[at + 1]
   if kind ~= 'R' and kind ~= 'H' then
     local target = ARGV[at + 3]
@@ -54,6 +58,9 @@ end
 local acked, retried = 0, 0
 -- The acknowledgement goes first: it frees memory, and a script that has begun to write
 -- is not stopped by a full Redis.
+for first = 5, plain_last, 2000 do
+  acked = acked + redis.call('XACK', stream, 'activities', unpack(ARGV, first, math.min(first + 1999, plain_last)))
+end
 for first = 1, #done, 2000 do
   acked = acked + redis.call('XACK', stream, 'activities', unpack(done, first, math.min(first + 1999, #done)))
 end
@@ -62,7 +69,10 @@ for n, item in ipairs(single) do
   counts[n] = redis.call('XACK', stream, 'activities', ARGV[item + 1])
   acked = acked + counts[n]
 end
-if #done + #single == 0 then redis.call('XACK', stream, 'activities', '0-0') end
+if plain + #done + #single == 0 then redis.call('XACK', stream, 'activities', '0-0') end
+for first = plain_last + 1, pairs_last, 512 do
+  redis.call('XADD', prefix .. 'events:' .. home, '*', unpack(ARGV, first, math.min(first + 511, pairs_last)))
+end
 for target, fields in pairs(events) do
   for first = 1, #fields, 512 do
     redis.call('XADD', prefix .. 'events:' .. target, '*', unpack(fields, first, math.min(first + 511, #fields)))
@@ -113,7 +123,7 @@ end
 
 -- Free the entries. Trimming is cheaper than deleting one by one, but may go no higher
 -- than the lowest entry that somebody still holds or nobody has been given.
-if #done > 0 then
+if plain + #done > 0 then
   local pending = redis.pcall('XPENDING', stream, 'activities')
   if pending.err then
     -- The group is gone: whoever makes it anew is given every entry that is left.
@@ -129,6 +139,9 @@ if #done > 0 then
     redis.call('XDEL', stream, delivered)
   else
     redis.call('XTRIM', stream, 'MINID', pending[2])
+    for first = 5, plain_last, 2000 do
+      redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 1999, plain_last)))
+    end
     for first = 1, #done, 2000 do
       redis.call('XDEL', stream, unpack(done, first, math.min(first + 1999, #done)))
     end
