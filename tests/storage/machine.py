@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from hypothesis import strategies as st
@@ -12,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
+from tests.storage.snapshots import dump, restore
 from wfq.checker import Report, check_namespace
 from wfq.storage import instances, outbox
 from wfq.storage.instances import NewInstance, external_event, lifecycle_command
@@ -19,8 +21,9 @@ from wfq.storage.partitions import Committed
 from wfq.storage.scripts import Call
 
 PARTITIONS = 2
-#: Where "parent" runs under the id "a", its child in the other partition may find its id taken.
-IDS = ("a", "b", "c", "far-a")
+#: Where "parent" runs as "a" or "bb", its child may find its id taken, in the other partition or
+#: beside it.
+IDS = ("a", "bb", "far-a", "far-bb")
 ENDED = ("COMPLETED", "FAILED", "TERMINATED")
 
 
@@ -28,20 +31,20 @@ ENDED = ("COMPLETED", "FAILED", "TERMINATED")
 class Pick:
     """The choices of one step; each step uses some of them."""
 
+    step: int
     number: int
     count: int
     flag: bool
-    instance_id: str
-    program: str
+    which: int
 
 
 PICKS = st.builds(
     Pick,
+    st.integers(0, 999),
     st.integers(0, 30),
     st.integers(1, 4),
     st.booleans(),
-    st.sampled_from(IDS),
-    st.sampled_from(tiny.PROGRAMS),
+    st.integers(0, 99),
 )
 
 
@@ -52,10 +55,14 @@ class Engine(RuleBasedStateMachine):
     too, since a lost second is all that a rollback may cost.
 
     One rule with weighted steps: Hypothesis leaves out whole rules at random, and without
-    starts or turns nothing happens.
+    starts or turns nothing happens. `favour` makes steps more frequent, for a search that
+    knows what it looks for.
     """
 
     url = ""
+    favour: Mapping[str, int] = MappingProxyType({})
+    programs: Sequence[str] = tiny.PROGRAMS
+    ids: Sequence[str] = IDS
 
     @initialize(picks=st.lists(PICKS, min_size=2, max_size=4))
     def open(self, picks: list[Pick]) -> None:
@@ -76,14 +83,26 @@ class Engine(RuleBasedStateMachine):
         self.started: dict[str, str] = {}
         self.saved: tuple[Any, ...] | None = None
         self.report = Report()
+        self.names = [
+            name
+            for name, (weight, _) in STEPS.items()
+            for _ in range(weight * self.favour.get(name, 1))
+        ]
+        #: What was done, for whoever reads a failure.
+        self.log: list[str] = []
         for pick in picks:
             self.start(pick)
         self.check()
 
-    @rule(name=st.deferred(lambda: st.sampled_from(WEIGHTED)), pick=PICKS)
-    def step(self, name: str, pick: Pick) -> None:
+    @rule(pick=PICKS)
+    def step(self, pick: Pick) -> None:
+        name = self.names[pick.step % len(self.names)]
+        self.log.append(f"{name} {pick}")
         STEPS[name][1](self, pick)
         self.check()
+
+    def _id(self, pick: Pick) -> str:
+        return self.ids[pick.which % len(self.ids)]
 
     def teardown(self) -> None:
         if hasattr(self, "store"):
@@ -97,7 +116,7 @@ class Engine(RuleBasedStateMachine):
         """Every invariant holds; an exception or a violation ends the run."""
         self.broken = True
         report = check_namespace(self.store.link, self.store.ns, quiet=quiet, before=self.report)
-        assert report.ok, str(report)
+        assert report.ok, "\n".join([*self.log, str(report)])
         self.report = report
         for instance_id in report.traces:
             self._results_are_its_own(instance_id)
@@ -119,11 +138,12 @@ class Engine(RuleBasedStateMachine):
 
     def start(self, pick: Pick) -> None:
         self.count += 1
+        program = self.programs[(pick.which // 7) % len(self.programs)]
         item = NewInstance(
-            pick.instance_id, f"i{self.count}", QUEUE, pick.program, None,
+            self._id(pick), f"i{self.count}", QUEUE, program, None,
             due_ms=10**13 if pick.number % 5 == 0 else None, policy="replace",
         )  # fmt: skip
-        call = instances.start(self.store.ns, self._partition(pick.instance_id), [item])
+        call = instances.start(self.store.ns, self._partition(self._id(pick)), [item])
         self.calls.append(call)
         self._start(call)
 
@@ -135,13 +155,13 @@ class Engine(RuleBasedStateMachine):
     def raise_event(self, pick: Pick) -> None:
         name = "Go" if pick.flag else "go"
         tail = external_event(f"e{pick.number % 6}", name, b"[]")
-        self._append(pick.instance_id, "E", tail)
+        self._append(self._id(pick), "E", tail)
 
     def command(self, pick: Pick) -> None:
         self.count += 1
         verb = ("suspend", "resume", "resume", "terminate")[pick.number % 4]
         tail = lifecycle_command(f"c{self.count}", verb, {"recursive": pick.flag})
-        self._append(pick.instance_id, "L", tail)
+        self._append(self._id(pick), "L", tail)
 
     def _append(self, instance_id: str, kind: str, tail: bytes) -> None:
         items = [(instance_id, "", kind, tail)]
@@ -158,8 +178,8 @@ class Engine(RuleBasedStateMachine):
             self.store.run(call)
 
     def purge(self, pick: Pick) -> None:
-        if self.store.purge(pick.instance_id) == "purged":
-            self.started.pop(pick.instance_id, None)
+        if self.store.purge(self._id(pick)) == "purged":
+            self.started.pop(self._id(pick), None)
 
     # --- orchestrators
 
@@ -423,15 +443,3 @@ STEPS: dict[str, tuple[int, Callable[[Engine, Pick], None]]] = {
     "save": (1, Engine.save),
     "roll_back": (2, Engine.roll_back),
 }
-WEIGHTED: list[str] = [name for name, (weight, _) in STEPS.items() for _ in range(weight)]
-
-
-def dump(store: Store) -> dict[bytes, bytes]:
-    """Everything the server holds, consumer groups and pending entries included."""
-    return {key: store._raw("DUMP", key) for key in store._raw("KEYS", "*")}
-
-
-def restore(store: Store, content: dict[bytes, bytes]) -> None:
-    store.command("FLUSHALL")
-    for key, value in content.items():
-        store.command("RESTORE", key, 0, value)
