@@ -24,12 +24,16 @@ class Fleet:
 
     def worker(self, *only: str, env: Mapping[str, str] | None = None) -> Spawned:
         """Start a worker process with these roles (all but the listener unless given), ready."""
-        roles = [argument for role in only for argument in ("--only", role)]
-        process = self._processes.wfq(
-            "worker", self.app, *roles, env={"WFQ_REDIS_URL": self.url, **LEASES, **(env or {})}
-        )
+        process = self.start(*only, env=env)
         process.wait_for_log("ready as")
         return process
+
+    def start(self, *only: str, env: Mapping[str, str] | None = None) -> Spawned:
+        """Start a worker process and do not wait: it may die before it is ready."""
+        roles = [argument for role in only for argument in ("--only", role)]
+        return self._processes.wfq(
+            "worker", self.app, *roles, env={"WFQ_REDIS_URL": self.url, **LEASES, **(env or {})}
+        )
 
     def output(self, instance_id: str, timeout_s: float = 30.0) -> object:
         """Wait for the instance to end well and return its output."""

@@ -130,7 +130,7 @@ def test_an_instance_that_kills_its_workers_is_set_aside(fleet_for: FleetFor) ->
     deaths = 0
     while not stalled(fleet, poison):
         assert deaths < 8, "no end to the killing"
-        worker = fleet.worker("orchestrator")
+        worker = fleet.start("orchestrator")
         poll(partial(has_ended_or_stalled, fleet, worker, poison), 20)
         deaths += not worker.alive
 
