@@ -364,6 +364,8 @@ class Engine(RuleBasedStateMachine):
         self.saved = None
         # What a carrier read in the lost future is gone with its connection.
         self.posted.clear()
+        for owner in self.owners:
+            owner.sent = None  # it would be written for the first time now
         if pick.flag:
             self.drafts.clear()
             for owner in self.owners:

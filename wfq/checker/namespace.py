@@ -38,24 +38,45 @@ def check_namespace(
     `quiet` also checks what holds only when nothing has happened for a while.
     Raises: StorageError.
     """
-    return _Check(link, namespace, before).run(quiet)
+    return _Check(link, namespace, before, Looker(link, namespace)).run(quiet)
 
 
 def check_instance(link: SyncLink, namespace: Namespace, instance_id: str) -> Report:
-    """Check and explain one instance; the report of an unknown one is empty."""
-    check = _Check(link, namespace, None)
-    check.look_at(namespace.partition_of(instance_id), [instance_id])
+    """Check and explain one instance; the report of an unknown one is empty.
+
+    Unlike a check of all it walks over no keys, so it costs the same in a large namespace.
+    """
+    looker = Looker(link, namespace, survey_all=False)
+    partition = namespace.partition_of(instance_id)
+    looker.learn(partition, instance_id)
+    check = _Check(link, namespace, None, looker)
+    check.look_at(partition, [instance_id])
     return check.report
 
 
 class Looker:
-    """Takes looks at instances, with all that concerns them in other instances and partitions."""
+    """Takes looks at instances, with all that concerns them in other instances and partitions.
 
-    def __init__(self, link: SyncLink, namespace: Namespace) -> None:
+    `survey_all` walks over all keys to learn what queues there are; else `learn` must tell.
+    """
+
+    def __init__(self, link: SyncLink, namespace: Namespace, *, survey_all: bool = True) -> None:
         self._link = link
         self._namespace = namespace
-        self.keys: list[PartitionKeys] = []
-        self.refresh()
+        self.keys = [PartitionKeys() for _ in range(namespace.partitions)]
+        if survey_all:
+            self.refresh()
+
+    def learn(self, partition: int, instance_id: str) -> None:
+        """Learn the queues that concern one instance."""
+        look, ledgers = self._near(partition, [instance_id])
+        queue = look.instances[instance_id].fields.get("queue")
+        if queue:
+            self.keys[partition].queues.add(queue)
+            for task in ledgers[instance_id].open.values():
+                if task.kind == act.SCHEDULE_TASK:
+                    options = task.action[4] or {}
+                    self.keys[partition].activity_queues.add(options.get("q", queue))
 
     def refresh(self) -> None:
         """Learn what queues there are now."""
@@ -109,11 +130,13 @@ class Looker:
 
 
 class _Check:
-    def __init__(self, link: SyncLink, namespace: Namespace, before: Report | None) -> None:
+    def __init__(
+        self, link: SyncLink, namespace: Namespace, before: Report | None, looker: Looker
+    ) -> None:
         self._link = link
         self._namespace = namespace
         self._before = before.traces if before is not None else {}
-        self._looker = Looker(link, namespace)
+        self._looker = looker
         self.report = Report()
 
     def run(self, quiet: bool) -> Report:

@@ -57,8 +57,9 @@ def repair_namespace(
 
 def repair_instance(link: SyncLink, namespace: Namespace, instance_id: str) -> list[str]:
     """Mend one instance; returns what was put back or removed, in words."""
-    looker = Looker(link, namespace)
+    looker = Looker(link, namespace, survey_all=False)
     partition = namespace.partition_of(instance_id)
+    looker.learn(partition, instance_id)
     look, ledgers, far = looker.look(partition, [instance_id])
     state = look.instances[instance_id]
     evidence = Evidence(namespace, look, state, ledgers[instance_id], far)
