@@ -121,6 +121,11 @@ class Instance(Intake):
         """
         self._aborted = True
 
+    @property
+    def aborted(self) -> bool:
+        """Whether `abort` was called."""
+        return self._aborted
+
     def discard(self) -> None:
         """Drop the code: what its `finally` clauses still do has no effect and is not logged."""
         self._drop_code()

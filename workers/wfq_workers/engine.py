@@ -19,6 +19,8 @@ from wfq_workers.clock import ServerClock
 log = logging.getLogger("wfq.orchestrator")
 
 
+#: Turn timeouts that the replay of a history may take.
+LOADING = 3
 #: Entries that one `put` looks at to get back under the bounds; some are busy.
 SEARCH = 8
 
@@ -88,23 +90,25 @@ class InstanceCache:
 
 
 class TurnWatch:
-    """Aborts a turn that does not yield: a busy loop in one workflow must not stop the others.
+    """Aborts code that does not yield: a busy loop in one workflow must not stop the others.
 
     The thread that runs turns says when it begins and ends running some, and which instance
-    is next; the ownership thread calls `check`.
+    is next, to be loaded or to have a turn; the thread that keeps leases calls `check`.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self.timeout_s = timeout_s
         self._thread_id = 0
         self._running = False
+        #: Whose code runs, and its instance unless that is still being loaded.
+        self._name = ""
         self._instance: Instance | None = None
         self._started = 0.0
         self._aborted = 0
         self._lock = threading.Lock()
 
     def begin(self) -> None:
-        """Turns are run from here on, by the calling thread."""
+        """Code is run from here on, by the calling thread."""
         self._thread_id = threading.get_ident()
         self._running = True
 
@@ -112,31 +116,38 @@ class TurnWatch:
         """A turn of the instance starts now; the one before it has come back."""
         self._started = monotonic()
         self._instance = instance
+        self._name = instance.id
+
+    def load(self, instance_id: str) -> None:
+        """The instance's code is run over its history now."""
+        self._started = monotonic()
+        self._instance = None
+        self._name = instance_id
 
     def end(self) -> None:
-        """No turn is running; after this no abort reaches the thread."""
+        """No code is running; after this no abort reaches the thread."""
         with self._lock:
             self._running = False
             self._instance = None
+            self._name = ""
             self._aborted = 0
 
     def check(self) -> str | None:
-        """Abort an overlong turn; returns its instance when even aborting does not help."""
+        """Abort overlong code; returns its instance's id when even aborting does not help."""
         with self._lock:
-            instance = self._instance
-            if not self._running or instance is None:
+            instance, name = self._instance, self._name
+            if not self._running or not name:
                 return None
-            if monotonic() - self._started < self.timeout_s * (1 + self._aborted):
+            # A whole history takes longer than a turn.
+            timeout_s = self.timeout_s if instance is not None else LOADING * self.timeout_s
+            if monotonic() - self._started < timeout_s * (1 + self._aborted):
                 return None
             self._aborted += 1
             if self._aborted > 3:
-                return instance.id
-            log.error(
-                "workflow turn of %s ran longer than %g s: aborting it",
-                instance.id,
-                self.timeout_s,
-            )
-            instance.abort()
+                return name
+            log.error("workflow code of %s ran longer than %g s: aborting it", name, timeout_s)
+            if instance is not None:
+                instance.abort()
             ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self._thread_id), ctypes.py_object(TurnAborted)
             )
@@ -168,11 +179,12 @@ class Engine:
         return Wire(self.url, timeout_s=timeout_s)
 
     def teach(self, wire: Wire) -> None:
-        """Make sure that the server knows the scripts of the hot loop."""
+        """Make sure that the server knows every script that lanes call."""
         if self._taught:
             return
         hot = (
-            scripts.ACQUIRE, scripts.COMMIT, scripts.DISPATCH, scripts.FETCH, scripts.RELEASE,
+            scripts.ACCUSE, scripts.ACQUIRE, scripts.COMMIT, scripts.DISPATCH, scripts.FETCH,
+            scripts.RELEASE,
         )  # fmt: skip
         wire.send([("SCRIPT", "LOAD", script.body) for script in hot])
         for _ in hot:

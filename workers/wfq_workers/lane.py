@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from typing import Any
 
 from wfq import failpoints
@@ -24,9 +24,11 @@ from wfq.storage.link import ServerReply, Wire
 from wfq.storage.partitions import Committed, Held
 from wfq.storage.scripts import Argument, Call
 from wfq_workers.backoff import Backoff
+from wfq_workers.batch import Batch, cut, wake_batch
 from wfq_workers.commits import Messages
 from wfq_workers.engine import Engine
-from wfq_workers.partition import Batch, OwnedPartition
+from wfq_workers.lane_connection import SILENCE_S, LaneConnection, Steps, Wait
+from wfq_workers.partition import SOMEBODY, OwnedPartition
 
 log = logging.getLogger("wfq.orchestrator")
 
@@ -38,34 +40,25 @@ COMMIT_EVENTS = 512
 RETRY_COUNT = 100
 #: Milliseconds of one blocking read.
 BLOCK_MS = 5_000
-#: Seconds beyond the block after which a silent connection is given up.
-SILENCE_S = 5.0
 #: Seconds between looks at the streams of the memory store, which cannot block.
 MEMORY_POLL_S = 0.004
-
-#: What a lane yields: when to go on at the latest (monotonic seconds); True = a reply is due.
-Wait = tuple[float, bool]
-Steps = Generator[Wait, None, None]
 
 
 class Restart(Exception):
     """The wanted partitions changed, or the lane is to stop: give up the blocked read."""
 
 
-class Lane:
+class Lane(LaneConnection):
     """Owns `wanted` partitions under one token and serves them. Driven by `steps`."""
 
     def __init__(self, engine: Engine, name: str) -> None:
-        self._engine = engine
+        super().__init__(engine)
         self._name = name
         self._backoff = Backoff(log, f"orchestrator lane {name}")
-        self.wanted: frozenset[int] = frozenset()
-        self.stopping = False
         self.token = ""
         self.owned: dict[int, OwnedPartition] = {}
         #: While a fresh token is taken: the partitions that were held under the last one.
         self._staying: dict[int, OwnedPartition] = {}
-        self.wire: Wire | None = None
         #: The wire whose socket the driving thread's selector watches.
         self.watched: Wire | None = None
         #: True while the lane sits in a blocked read with nothing to be told.
@@ -140,7 +133,7 @@ class Lane:
                 partitions.acquire(
                     engine.namespace, number, engine.queue, token=token,
                     owner=engine.worker_id, lease_ms=engine.lease_ms, present_token=previous,
-                    position=self._staying[number].position if number in self._staying else b"",
+                    position=self._staying[number].proof if number in self._staying else b"",
                 )
                 for number in wanted
             ]
@@ -168,22 +161,35 @@ class Lane:
     def _recover(self, partition: OwnedPartition) -> Steps:
         """Finish large dispatches that an earlier owner left; note its stalled instances."""
         for instance_id, cursor in partition.cursors.items():
-            stored = yield from self._fetch(partition, [instance_id])
-            yield from self._dispatch(partition, instance_id, cursor, stored[instance_id])
+            found = (yield from self._fetch(partition, [instance_id]))[instance_id]
+            if found is None or found.queue == self._engine.queue:
+                messages = partition.rest_of(instance_id, cursor, found)
+                yield from self._dispatch_rest(partition, instance_id, cursor, messages)
         partition.cursors = {}
         index = self._engine.namespace.index(partition.number, "STALLED")
         stalled = yield from self._plain(("ZRANGE", index, 0, -1))
         partition.stalled = [item.decode() for item in stalled]
 
     def _retry_stalled(self) -> Steps:
-        """Try some of the stalled instances again: this program's code may fit them."""
+        """Try some of the stalled instances again: this program's code may fit them.
+
+        Where it ends the process instead, the next owner finds that somebody was named, and
+        tries them one by one.
+        """
         for partition in self.owned.values():
             some = partition.stalled[:RETRY_COUNT]
-            if some:
-                del partition.stalled[:RETRY_COUNT]
-                batch = partition.wake_batch(some)
-                yield from self._load(batch, [])
-                yield from self._commit_now(batch)
+            if not some:
+                continue
+            del partition.stalled[:RETRY_COUNT]
+            batch = wake_batch(partition, some)
+            if partition.accused:
+                yield from self._one_by_one(batch)
+                yield from self._commit_now(batch.finish())
+                continue
+            yield from self._accuse(partition, SOMEBODY)
+            yield from self._load(batch, [])
+            yield from self._commit_now(batch)
+            yield from self._accuse(partition, "")
 
     # --- serve
 
@@ -202,14 +208,16 @@ class Lane:
                       for n, p in self.owned.items()} if reply else {}  # fmt: skip
             for key, entries in reply or ():
                 partition = by_key[key]
-                for batch in partition.cut(entries, COMMIT_EVENTS):
-                    yield from self._load(batch, outstanding)
-                    if failpoints.ACTIVE:
-                        failpoints.hit("orch.after_load")
+                for batch in cut(partition, entries, COMMIT_EVENTS):
                     if partition.suspect:
                         yield from self._settle(outstanding)
                         yield from self._one_by_one(batch)
+                        yield from self._commit_now(batch.finish())
+                        partition.acquitted()
                         continue
+                    yield from self._load(batch, outstanding)
+                    if failpoints.ACTIVE:
+                        failpoints.hit("orch.after_load")
                     call = batch.run(self.token)
                     if failpoints.ACTIVE:
                         failpoints.hit("orch.after_run")
@@ -312,32 +320,31 @@ class Lane:
         return StorageError(str(exc))
 
     def _one_by_one(self, batch: Batch) -> Steps:
-        """Suspect mode: one instance at a time, named in the lease before it runs."""
-        engine, partition = self._engine, batch.partition
-        lease = engine.namespace.lease(partition.number, engine.queue)
+        """Run one instance at a time, named in the lease before it is even loaded."""
+        partition = batch.partition
         for single in batch.singles():
-            name = partition.accuse(single.instance_id)
-            yield from self._plain(("HSET", lease, "suspect", name))
+            yield from self._accuse(partition, single.instance_id)
+            yield from self._load(single, [])
+            if failpoints.ACTIVE:
+                failpoints.hit("orch.after_load")
             yield from self._commit_now(single)
-            yield from self._plain(("HDEL", lease, "suspect"))
-        yield from self._commit_now(batch.finish())
-        partition.acquitted()
+            yield from self._accuse(partition, "")
+
+    def _accuse(self, partition: OwnedPartition, name: str) -> Steps:
+        """Name in the lease what may end this process; "" takes it back."""
+        call = partitions.accuse(
+            self._engine.namespace, partition.number, self._engine.queue,
+            token=self.token, name=partition.accuse(name) if name else "",
+        )  # fmt: skip
+        (valid,) = yield from self._calls([call])
+        if not valid:
+            raise StaleLease(f"partition {partition.number} went to another orchestrator")
 
     def _commit_now(self, batch: Batch) -> Steps:
         call = batch.run(self.token)
         assert self.wire is not None
         self.wire.send([call.command()])
         yield from self._settle([(batch, call)])
-
-    def _dispatch(
-        self,
-        partition: OwnedPartition,
-        instance_id: str,
-        cursor: str,
-        stored: instances.Stored | None,
-    ) -> Steps:
-        messages = partition.rest_of(instance_id, cursor, stored)
-        yield from self._dispatch_rest(partition, instance_id, cursor, messages)
 
     def _dispatch_rest(
         self,
@@ -368,52 +375,6 @@ class Lane:
                 return
             cursor = following
 
-    # --- the wire
-
-    def _calls(self, calls: Iterable[Call[Any]]) -> Generator[Wait, None, list[Any]]:
-        """Run calls on the lane's own connection, in one round trip where scripts are known."""
-        calls = list(calls)
-        wire = self.wire
-        if not calls or wire is None:
-            return []
-        self._engine.teach(wire)
-        wire.send([call.command() for call in calls])
-        replies, missing = [], False
-        for call in calls:
-            try:
-                reply = yield from self._reply()
-                replies.append(call.parse(reply))
-            except ServerReply as exc:
-                if not exc.missing_script:
-                    raise
-                missing = True
-        if missing:
-            self._engine.forget_scripts()
-            raise StaleLease("the server forgot its scripts")
-        return replies
-
-    def _plain(self, command: tuple[Argument, ...]) -> Generator[Wait, None, Any]:
-        assert self.wire is not None
-        self.wire.send([command])
-        reply = yield from self._reply()
-        return reply
-
-    def _reply(self) -> Generator[Wait, None, Any]:
-        wire = self.wire
-        assert wire is not None
-        deadline = time.monotonic() + SILENCE_S * 2
-        while not wire.has_reply():
-            if time.monotonic() > deadline:
-                raise StaleLease("no answer from the server")
-            yield deadline, True
-        return wire.receive()
-
-    def _pause(self, seconds: float) -> Steps:
-        until = time.monotonic() + seconds
-        wanted = self.wanted
-        while time.monotonic() < until and not self.stopping and self.wanted == wanted:
-            yield until, False
-
     def _abandon(self) -> None:
         """Forget everything in memory: Redis alone knows what became of the batch."""
         self._engine.watch.end()
@@ -421,8 +382,3 @@ class Lane:
             partition.forget()
         self._staying = {}
         self._close_wire()
-
-    def _close_wire(self) -> None:
-        if self.wire is not None:
-            self.wire.close()
-            self.wire = None

@@ -18,7 +18,8 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff
 from wfq_workers.engine import Engine, TurnWatch
-from wfq_workers.lane import Lane, Wait
+from wfq_workers.lane import Lane
+from wfq_workers.lane_connection import Wait
 from wfq_workers.ownership import Leases, Ownership
 
 log = logging.getLogger("wfq.orchestrator")
