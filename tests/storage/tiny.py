@@ -135,6 +135,7 @@ class Owner:
         self._tokens = 0
         self._turns = 0
         self._empty = False
+        self.partly = False
         self.token = ""
         self.position = b"0"
         self.removals = ""
@@ -151,8 +152,10 @@ class Owner:
         token = f"{self.name}{self._tokens}"
         reply = self.store.acquire(
             token, owner=self.name, present=self.token, partition=self.partition,
-            position=self.position,
+            # A partial commit leaves it as it is: then it proves nothing.
+            position=b"" if self.partly else self.position,
         )  # fmt: skip
+        self.partly = False
         if not isinstance(reply, Taken):
             self.abandon()
             return False
@@ -205,6 +208,7 @@ class Owner:
             if made is not None and self._empty:
                 self.held.late.append(made)
                 made = None
+            self.partly = self.partly or made is not None
             return None if made is None else self._commit([made], None)
         return None
 
