@@ -39,6 +39,7 @@ USAGE = """usage: python3 run.py COMMAND [ARGUMENT...]
   check        lint, format and types
   fix          what of lint and format can be repaired
   bench        the benchmarks; bench --help tells which
+  chaos        the fault campaign; chaos --minutes N --seed S
   build        the wheel and the sdist, into dist/
   constraints  write the installed versions to constraints.txt
 """
@@ -185,6 +186,10 @@ def bench(arguments: "list[str]") -> int:
     become(["-m", "benchmarks", *arguments])
 
 
+def chaos(arguments: "list[str]") -> int:
+    become(["-m", "tests.chaos", *arguments])
+
+
 def check(arguments: "list[str]") -> int:
     ruff = [["-m", "ruff", "check", "."], ["-m", "ruff", "format", "--check", "."]]
     return each([*ruff, ["-m", "mypy"]])
@@ -237,6 +242,7 @@ TASKS = {
     "wfq": wfq,
     "test": test,
     "bench": bench,
+    "chaos": chaos,
     "check": check,
     "fix": fix,
     "build": build,
