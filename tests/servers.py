@@ -33,7 +33,11 @@ Kind = Literal["valkey", "redis"]
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Ends the server when the pipe on stdin closes, whoever closes it: also when pytest is killed.
-_KEEPER = '"$0" "$@" >server.log 2>&1 & echo $!; read -r _; kill -9 $! 2>/dev/null; wait'
+#: Then nobody has said "keep", and the directory goes as well.
+_KEEPER = (
+    '"$0" "$@" >server.log 2>&1 & echo $!; read -r word; kill -9 $! 2>/dev/null; wait; '
+    '[ "$word" = keep ] || rm -f s server.log; [ "$word" = keep ] || rmdir "$PWD" 2>/dev/null'
+)
 
 
 def poll(ask: Callable[[], T | None], deadline_s: float = 10.0, *, every_s: float = 0.01) -> T:
@@ -146,7 +150,7 @@ class LocalServer:
         if self._keeper is None:
             return
         # The keeper sends SIGKILL to its child, then ends.
-        self._keeper.communicate()
+        self._keeper.communicate("keep\n")
         self._keeper = None
 
     def restart(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
 import subprocess
 import sys
@@ -71,7 +70,7 @@ def test_a_server_ends_when_its_test_session_is_killed() -> None:
     assert ended.returncode == -signal.SIGKILL, ended.stderr
     pid, directory = ended.stdout.split()
     poll(lambda: not runs(int(pid)))
-    shutil.rmtree(directory)
+    poll(lambda: not Path(directory).exists())
 
 
 def test_a_process_ends_when_its_test_session_is_killed(tmp_path: Path) -> None:
