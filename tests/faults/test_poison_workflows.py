@@ -94,7 +94,7 @@ def neighbours(instance_id: str, count: int) -> list[str]:
 def burn_workers(fleet: Fleet, instance_id: str) -> Spawned:
     """Start orchestrators until the instance is set aside; return the one that lives."""
     for _ in range(8):
-        worker = fleet.worker("orchestrator")
+        worker = fleet.start("orchestrator")
         poll(partial(_ended_or_stalled, fleet, worker, instance_id), 20)
         if worker.alive:
             return worker
@@ -168,7 +168,7 @@ def test_an_innocent_instance_is_not_blamed_for_one_crash(fleet: Fleet) -> None:
         fleet.client.schedule_new_workflow("innocent", instance_id=instance_id)
     # Two owners in a row die with events to work on and without a commit, for no fault of theirs.
     for point in ("orch.after_read", "orch.after_load"):
-        doomed = fleet.worker("orchestrator", env={"WFQ_FAILPOINTS": f"{point}=kill@1"})
+        doomed = fleet.start("orchestrator", env={"WFQ_FAILPOINTS": f"{point}=kill@1"})
         poll(partial(_is_dead, doomed), 20)
 
     fleet.worker("orchestrator")
@@ -199,7 +199,7 @@ def test_code_that_never_gives_back_does_not_hold_its_partition(
     for number, instance_id in enumerate(ids):
         fleet.client.schedule_new_workflow("quick", input=number, instance_id=instance_id)
     for _ in range(8):
-        worker = fleet.worker("orchestrator", env={"WFQ_TURN_TIMEOUT_S": "0.5"})
+        worker = fleet.start("orchestrator", env={"WFQ_TURN_TIMEOUT_S": "0.5"})
         poll(partial(_ended_or_stalled, fleet, worker, "spin"), 30)
         if worker.alive:
             break
