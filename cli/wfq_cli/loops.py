@@ -49,6 +49,7 @@ def make_loops(place: Place, job: Job) -> list[Loop]:
 
     Raises: ConfigurationError.
     """
+    from wfq_workers.epoch import end_process
     from wfq_workers.presence import Presence
 
     loops = [_MAKERS[role](place, job) for role in job.roles]
@@ -58,7 +59,9 @@ def make_loops(place: Place, job: Job) -> list[Loop]:
     def report() -> dict[str, Any]:
         return {**details, **{loop.name: loop.counts() for loop in counting}}
 
-    loops.append(Presence(place.url, place.namespace, place.worker_id, report))
+    loops.append(
+        Presence(place.url, place.namespace, place.worker_id, report, on_remade=end_process)
+    )
     return loops
 
 

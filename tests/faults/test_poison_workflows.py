@@ -111,9 +111,7 @@ def serve(fleet: Fleet, ids: list[str]) -> None:
     assert [fleet.output(i) for i in ids] == [2 * n for n in range(len(ids))]
 
 
-def test_an_instance_that_kills_its_workers_kills_no_later_owner(
-    fleet: Fleet, flag: Path
-) -> None:
+def test_an_instance_that_kills_its_workers_kills_no_later_owner(fleet: Fleet, flag: Path) -> None:
     flag.touch()
     fleet.client.schedule_new_workflow("poison", instance_id="poison")
     first = burn_workers(fleet, "poison")

@@ -23,6 +23,9 @@ from wfq.core.opentask import OpenTask
 from wfq.storage import scripts
 from wfq.storage.scripts import Script
 
+#: A search that must find something takes as long as it takes on a slow machine.
+pytestmark = pytest.mark.timeout(240)
+
 #: Several times what each control needs.
 EXAMPLES = 200
 

@@ -11,6 +11,7 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import WORKER_TTL_MS, WorkerInfo, forget_worker, register_worker
 from wfq_workers.backoff import Backoff, one_line
+from wfq_workers.epoch import EpochWatch
 
 log = logging.getLogger("wfq.worker")
 
@@ -19,12 +20,22 @@ BEAT_S = WORKER_TTL_MS / 3000
 
 
 class Presence:
-    """Registers a worker until it stops; `details` says what it serves, asked at each report."""
+    """Registers a worker until it stops; `details` says what it serves, asked at each report.
+
+    It also looks whether the store is still the same; see `EpochWatch` for `on_remade`.
+    """
 
     def __init__(
-        self, url: str, namespace: Namespace, worker_id: str, details: Callable[[], dict[str, Any]]
+        self,
+        url: str,
+        namespace: Namespace,
+        worker_id: str,
+        details: Callable[[], dict[str, Any]],
+        *,
+        on_remade: Callable[[], None] | None = None,
     ) -> None:
         self._link = SyncLink(url)
+        self._epoch = EpochWatch(self._link, namespace, on_remade)
         self._namespace = namespace
         self._worker_id = worker_id
         self._details = details
@@ -59,6 +70,7 @@ class Presence:
     def _serve(self) -> None:
         while not self._stop.is_set():
             try:
+                self._epoch.look()
                 info = WorkerInfo(self._worker_id, 0, self._details())
                 register_worker(self._link, self._namespace, info)
                 self._backoff.clear()
