@@ -52,7 +52,7 @@ def test_explain_says_what_an_instance_waits_for(wfq: Cli) -> None:
 
 
 def test_lint_names_line_and_remedy(wfq: Cli, tmp_path: Path) -> None:
-    app = tmp_path / "shop.py"
+    app = tmp_path / "lint_me.py"
     app.write_text(
         "import time\nimport wfq as wf\n\n"
         "def order(ctx: wf.WorkflowContext, n):\n    return time.time()\n"

@@ -55,6 +55,9 @@ shape = lambda x: x
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A working directory of our own; what was imported from it is forgotten."""
+    # Another test of this process may have loaded a file of that name.
+    for name in ("shop", "app"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     before = set(sys.modules)
