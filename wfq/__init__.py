@@ -49,13 +49,13 @@ if TYPE_CHECKING:
         WaitTimeout,
         WfqError,
     )
-    from wfq.history import HistoryEvent, HistoryEventType
-    from wfq.ids import InstanceId
-    from wfq.listing import WorkflowPage
+    from wfq.management.history import HistoryEvent, HistoryEventType
+    from wfq.management.ids import InstanceId
+    from wfq.management.listing import WorkflowPage
+    from wfq.management.starting import ReuseIdPolicy
+    from wfq.management.state import WorkflowState, WorkflowStatus
     from wfq.runtime import WorkflowRuntime
     from wfq.signatures import alternate_name
-    from wfq.starting import ReuseIdPolicy
-    from wfq.state import WorkflowState, WorkflowStatus
 
 __all__ = [
     "ActivityContext",
@@ -107,19 +107,19 @@ _HOME = {
     "DaprWorkflowContext": "wfq.core.context:WorkflowContext",
     "Depends": "wfq.depends",
     "FailureDetails": "wfq.errors",
-    "HistoryEvent": "wfq.history",
-    "HistoryEventType": "wfq.history",
+    "HistoryEvent": "wfq.management.history",
+    "HistoryEventType": "wfq.management.history",
     "InboxFull": "wfq.errors",
     "InstanceAlreadyExists": "wfq.errors",
     "InstanceFinished": "wfq.errors",
-    "InstanceId": "wfq.ids",
+    "InstanceId": "wfq.management.ids",
     "InstanceNotFound": "wfq.errors",
     "InstanceRunning": "wfq.errors",
     "NonRetryableError": "wfq.errors",
     "PayloadCodec": "wfq.codec",
     "PayloadError": "wfq.errors",
     "RetryPolicy": "wfq.core.retry",
-    "ReuseIdPolicy": "wfq.starting",
+    "ReuseIdPolicy": "wfq.management.starting",
     "Task": "wfq.core.tasks",
     "TaskFailedError": "wfq.errors",
     "WaitTimeout": "wfq.errors",
@@ -127,10 +127,10 @@ _HOME = {
     "WorkflowActivityContext": "wfq.activity_context:ActivityContext",
     "WorkflowClient": "wfq.client",
     "WorkflowContext": "wfq.core.context",
-    "WorkflowPage": "wfq.listing",
+    "WorkflowPage": "wfq.management.listing",
     "WorkflowRuntime": "wfq.runtime",
-    "WorkflowState": "wfq.state",
-    "WorkflowStatus": "wfq.state",
+    "WorkflowState": "wfq.management.state",
+    "WorkflowStatus": "wfq.management.state",
     "alternate_name": "wfq.signatures",
     "asgi": "wfq.asgi_app",
     "when_all": "wfq.core.tasks",

@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Itera
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
-from wfq import listing, operations, rerun, starting
 from wfq.codec import PayloadCodec
-from wfq.history import HistoryEvent
-from wfq.ids import InstanceId
-from wfq.listing import FilterKeywords, WorkflowPage, make_query
-from wfq.scope import find_target
-from wfq.session_async import AsyncSession
+from wfq.management import listing, operations, rerun, starting
+from wfq.management.history import HistoryEvent
+from wfq.management.ids import InstanceId
+from wfq.management.listing import FilterKeywords, WorkflowPage, make_query
+from wfq.management.scope import find_target
+from wfq.management.session_async import AsyncSession
+from wfq.management.starting import StartKeywords, StartOptions
+from wfq.management.state import WorkflowState, WorkflowStatus
+from wfq.management.waiting import Wish
 from wfq.settings import Settings
-from wfq.starting import StartKeywords, StartOptions
-from wfq.state import WorkflowState, WorkflowStatus
-from wfq.waiting import Wish
 
 T = TypeVar("T")
 
@@ -144,7 +144,7 @@ class WorkflowClient:
         new UUID; the id itself is allowed once the instance has ended, which it then replaces.
         input: another input of the workflow; with from_event, of the activity or child workflow
         that event N has scheduled. A child started under an id of the workflow's own choice
-        needs that id to be free again. See `wfq.revival` for what exactly is kept.
+        needs that id to be free again. See `wfq.management.revival` for what exactly is kept.
         Raises: InstanceNotFound, InstanceAlreadyExists, PayloadError, ConfigurationError.
         """
         return await self._do(

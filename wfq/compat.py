@@ -16,8 +16,8 @@ from typing import Any, Self, TypeVar
 from wfq.client import WorkflowClient
 from wfq.errors import ConfigurationError, InstanceNotFound, PayloadError, WfqError
 from wfq.jsontext import parse_json
+from wfq.management.state import WorkflowState
 from wfq.settings import Settings as WfqSettings
-from wfq.state import WorkflowState
 
 __all__ = [
     "DaprClient",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,9 +11,9 @@ from typing import Any, Protocol, Self, TypeVar, overload
 
 from wfq.codec import PayloadCodec
 from wfq.core.ports import Limits
+from wfq.management.scope import find_target
 from wfq.naming import remember_name
 from wfq.registry import Registry
-from wfq.scope import find_target
 from wfq.settings import Settings
 from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.keys import Namespace
@@ -286,51 +284,14 @@ class WorkflowRuntime:
         finally:
             link.close()
 
-    def _loops(self, url: str, namespace: Namespace) -> list[Loop]:
+    def _loops(self, url: str, namespace: Namespace) -> Sequence[Loop]:
         # late import: the one step upwards; a program that only registers needs no workers.
-        from wfq_workers import (
-            activity,
-            activity_options,
-            orchestrator,
-            presence,
-            process,
-            scheduler,
-        )
+        from wfq_workers import loops
 
-        settings, worker_id = self.settings, process.new_worker_id()
-        options = activity_options.ActivityOptions(
-            queues=(settings.app_id,),
-            concurrency=self._concurrency,
-            lease_s=settings.task_lease_s,
-            max_deliveries=settings.max_deliveries,
-            unknown_grace_s=settings.unknown_grace_s,
-        )
-        turns = orchestrator.OrchestratorLoop(
-            url,
-            namespace,
-            self.registry,
-            worker_id=worker_id,
-            queue=settings.app_id,
-            lease_s=settings.lease_s,
-            turn_timeout_s=settings.turn_timeout_s,
-        )
-        return [
-            turns,
-            activity.ActivityLoop(url, namespace, self.registry, options, worker_id=worker_id),
-            scheduler.SchedulerLoop(url, namespace),
-            presence.Presence(url, namespace, worker_id, self._details),
-        ]
-
-    def _details(self) -> dict[str, Any]:
-        """What the register of workers says of this process."""
-        return {
-            "host": socket.gethostname(),
-            "pid": os.getpid(),
-            "roles": ["orchestrator", "activity", "scheduler"],
-            "queues": [self.settings.app_id],
-            "workflows": sorted({entry.name for entry in self.registry.workflows()}),
-            "activities": sorted(entry.name for entry in self.registry.activities()),
-        }
+        settings = self.settings.model_copy(update={"concurrency": self._concurrency})
+        place = loops.Place(settings, url, namespace)
+        job = loops.Job(loops.DEFAULT_ROLES, self.registry)
+        return loops.make_loops(place, job, own_process=False)
 
 
 class Loop(Protocol):

@@ -12,7 +12,7 @@ import click
 
 from wfq.client import WorkflowClient
 from wfq.errors import StorageError, WfqError
-from wfq.operations import SETTLE_S
+from wfq.management.operations import SETTLE_S
 from wfq_cli import completing, exits, render
 from wfq_cli.filters import FILTER_HELP, Filter, parse_where
 from wfq_cli.listing import matching

@@ -43,7 +43,7 @@ def list_dead() -> None:
 
 
 def _rows(session: Session) -> Iterator[Row]:
-    from wfq_workers.dead_letters import list_letters
+    from wfq_workers.listening.dead_letters import list_letters
 
     for letter in list_letters(session.link, session.namespace):
         yield {
@@ -73,8 +73,8 @@ def _letter_options(function: Callable[..., Any]) -> Callable[..., Any]:
 @click.pass_context
 def retry(ctx: click.Context, letters: Sequence[str], everything: bool) -> None:
     """Send messages of listeners again; those that arrive are dropped from the dead letters."""
-    from wfq_workers.dead_letters import Kept, drop_letter, send_again
-    from wfq_workers.listener import ListenerClient
+    from wfq_workers.listening.dead_letters import Kept, drop_letter, send_again
+    from wfq_workers.listening.listener import ListenerClient
 
     with open_session() as session:
         settings = session.settings_here
@@ -96,7 +96,7 @@ def retry(ctx: click.Context, letters: Sequence[str], everything: bool) -> None:
 @click.pass_context
 def drop(ctx: click.Context, letters: Sequence[str], everything: bool) -> None:
     """Remove dead letters for good."""
-    from wfq_workers.dead_letters import Kept, drop_letter
+    from wfq_workers.listening.dead_letters import Kept, drop_letter
 
     with open_session() as session:
 
@@ -114,7 +114,7 @@ def _each(
     done: str,
 ) -> int:
     """Do `work` to each letter, tell of each that fails, and return the exit code."""
-    from wfq_workers.dead_letters import list_letters
+    from wfq_workers.listening.dead_letters import list_letters
 
     if everything == bool(addresses):
         raise click.UsageError("name the letters, or give --all; 'wfq dead list' shows them")

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from wfq.errors import StorageError, WfqError
-from wfq.state import WorkflowState
+from wfq.management.state import WorkflowState
 from wfq.storage import membership
 from wfq_cli.children import Child
 from wfq_cli.demo_screen import WrongAnswer

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from wfq.errors import WaitTimeout
-from wfq.state import WorkflowState
+from wfq.management.state import WorkflowState
 from wfq_cli import exits, render, states
 from wfq_cli.session import Session
 from wfq_cli.target import Target

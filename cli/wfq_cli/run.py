@@ -15,9 +15,9 @@ from wfq.linting import lint_functions
 from wfq.rules import ListenerRule
 from wfq.storage.keys import check_queue
 from wfq_cli import logs
-from wfq_cli.loops import CODE_ROLES, DEFAULT_ROLES, ROLES, Job, Place, make_loops
 from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, target_options
+from wfq_workers.loops import CODE_ROLES, DEFAULT_ROLES, ROLES, Job, Place, make_loops
 from wfq_workers.process import new_worker_id, run_worker
 
 log = logging.getLogger("wfq.worker")
@@ -196,7 +196,7 @@ def _run(session: Session, job: Job) -> int:
     """Fill the roles of a job in this process until it is told to end; returns the exit code."""
     settings = session.settings_here
     place = Place(settings, session.url, session.namespace, new_worker_id())
-    loops = make_loops(place, job)
+    loops = make_loops(place, job, own_process=True)
 
     def ready() -> None:
         log.info("ready as %s: %s", place.worker_id, _words(job))

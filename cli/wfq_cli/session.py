@@ -13,8 +13,8 @@ from pydantic import SecretStr
 
 from wfq.client import WorkflowClient
 from wfq.errors import InstanceNotFound
+from wfq.management.state import WorkflowState
 from wfq.settings import Settings, load_settings, override
-from wfq.state import WorkflowState
 from wfq.storage import embedded, membership
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, open_client, shown, translate

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from wfq.errors import FailureDetails
-from wfq.state import WorkflowState
+from wfq.management.state import WorkflowState
 from wfq_cli import render
 from wfq_cli.render import Column
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from wfq.storage.membership import forget_worker
 from wfq_cli.session import Session
-from wfq_workers.activity_store import release_worker
-from wfq_workers.orchestrator import release_dead_worker
+from wfq_workers.activities.store import release_worker
+from wfq_workers.orchestrating.orchestrator import release_dead_worker
 from wfq_workers.supervisor import Supervisor
 
 

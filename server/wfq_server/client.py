@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 
 from wfq.aio import WorkflowClient
-from wfq.scope import Scope
-from wfq.start_once import start_once
-from wfq.steps import Command, Operation
+from wfq.management.scope import Scope
+from wfq.management.start_once import start_once
+from wfq.management.steps import Command, Operation
 
 
 class ApiClient(WorkflowClient):

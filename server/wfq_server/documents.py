@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from wfq.state import WorkflowStatus
+from wfq.management.state import WorkflowStatus
 from wfq_server.ports import HistoryEvent, Page, State
 
 #: What `runtimeStatus` can be.

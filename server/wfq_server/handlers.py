@@ -7,7 +7,7 @@ from hashlib import sha256
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wfq.rerun import SAME_INPUT
+from wfq.management.rerun import SAME_INPUT
 from wfq.storage.keys import check_new_instance_id
 from wfq_server import parameters
 from wfq_server.bodies import Given, read_json

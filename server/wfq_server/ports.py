@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from wfq.errors import FailureDetails
-from wfq.state import WorkflowStatus
+from wfq.management.state import WorkflowStatus
 
 
 class State(Protocol):

@@ -14,8 +14,8 @@ from wfq.core.events import Event
 from wfq.core.intake import _HANDLERS, Intake
 from wfq.storage import scripts
 from wfq.storage.scripts import Argument, Script
-from wfq_workers.lane import Lane
-from wfq_workers.lane_connection import Wait
+from wfq_workers.orchestrating.connection import Wait
+from wfq_workers.orchestrating.lane import Lane
 
 #: The checks of commit.lua that make the fence, as they stand there.
 _TOKEN = "if held[1] ~= token then return {'stale', 'token'} end"

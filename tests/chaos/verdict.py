@@ -100,8 +100,13 @@ class Verdict:
                 self._blame(f"L1 {job.instance_id}: its start was acknowledged, it is gone")
                 continue
             self.findings.counts[f"shape {job.shape.name}"] += 1
-            for wrong in job.shape.judge(job, self._ending(found)):
-                self._blame(f"L4 {job.instance_id}: {wrong}")
+            ending = self._ending(found)
+            try:
+                for wrong in job.shape.judge(job, ending):
+                    self._blame(f"L4 {job.instance_id}: {wrong}")
+            except (TypeError, KeyError, IndexError):
+                # Not even of the form that its workflow returns.
+                self._blame(f"L4 {job.instance_id}: gave {ending.output!r:.200}")
 
     def _last_start(self, job: Job) -> str:
         outcomes = (self._testimony.outcome(job.instance_id, f"start {n}") for n in range(9, 0, -1))

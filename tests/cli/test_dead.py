@@ -11,7 +11,7 @@ from wfq.rules import ListenerRule
 from wfq.settings import load_settings
 from wfq.storage.link import SyncLink, open_client
 from wfq.storage.membership import open_namespace
-from wfq_workers.listener import make_listener
+from wfq_workers.listening.listener import make_listener
 
 RULE = ListenerRule(channel="payments", event="paid", instance_id_from="$.order")
 

@@ -12,9 +12,9 @@ import pytest
 import wfq as wf
 from tests.client.kit import NAMESPACE, Hand
 from tests.servers import LocalServer
-from wfq import waiting_async
 from wfq.aio import WorkflowClient
 from wfq.errors import InstanceNotFound, StorageUnavailable
+from wfq.management import waiting_async
 
 pytestmark = pytest.mark.anyio
 

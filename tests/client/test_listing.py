@@ -11,7 +11,7 @@ import pytest
 import wfq as wf
 from tests.client.kit import Hand
 from wfq.errors import ConfigurationError, InvalidIdentifier
-from wfq.listing import FilterKeywords
+from wfq.management.listing import FilterKeywords
 
 
 def ids_of(client: wf.WorkflowClient, limit: int = 100, **filters: Any) -> list[str]:

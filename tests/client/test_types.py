@@ -8,7 +8,7 @@ from typing import Any, assert_type
 
 import wfq as wf
 from tests.client.kit import Hand
-from wfq.ids import InstanceId
+from wfq.management.ids import InstanceId
 
 
 @dataclass

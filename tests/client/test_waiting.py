@@ -13,8 +13,8 @@ import pytest
 import wfq as wf
 from tests.client.kit import NAMESPACE, Hand
 from tests.servers import LocalServer, poll
-from wfq import waiting, waiting_sync
 from wfq.errors import InstanceNotFound, StorageUnavailable
+from wfq.management import waiting, waiting_sync
 from wfq.storage.channels import Subscriber
 
 

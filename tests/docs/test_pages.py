@@ -21,8 +21,8 @@ from tests.docs.markdown import DOCS, Block, all_blocks, anchors, blocks, links,
 from tests.house.sources import modules
 from tests.servers import ROOT, clean_env
 from wfq import compat
+from wfq.management.starting import StartKeywords
 from wfq.settings import load_settings
-from wfq.starting import StartKeywords
 from wfq_cli.app import cli
 
 #: Pages whose Python is that of the examples, word for word.

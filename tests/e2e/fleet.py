@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.servers import Processes, Spawned
 from wfq.client import WorkflowClient
-from wfq.history import HistoryEvent, HistoryEventType
+from wfq.management.history import HistoryEvent, HistoryEventType
 
 #: Short leases, so that what a dead process held moves within a test's patience.
 LEASES = {"WFQ_LEASE_S": "1.5", "WFQ_TASK_LEASE_S": "1.5"}

@@ -9,7 +9,7 @@ import pytest
 from tests.e2e.conftest import FleetFor
 from tests.e2e.fleet import Fleet
 from tests.servers import poll
-from wfq.state import WorkflowState
+from wfq.management.state import WorkflowState
 
 pytestmark = pytest.mark.processes
 

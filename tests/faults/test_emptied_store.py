@@ -12,7 +12,7 @@ from tests.servers import LocalServer, Processes, command_client, poll
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
-from wfq_workers.epoch import REMADE_STATUS
+from wfq_workers.scheduling.epoch import REMADE_STATUS
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
 

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 
 from wfq.errors import FailureDetails, InstanceNotFound, WaitTimeout
+from wfq.management.state import WorkflowStatus
 from wfq.settings import Settings, load_settings
-from wfq.state import WorkflowStatus
 from wfq_server.app import create_app
 
 BASE = "/v1.0/workflows/dapr"

@@ -10,7 +10,7 @@ import pytest
 
 from tests.server.kit import BASE, Api, FakeEvent, with_state
 from wfq.errors import FailureDetails
-from wfq.state import WorkflowStatus
+from wfq.management.state import WorkflowStatus
 from wfq_server.documents import rfc3339
 
 INPUT = '{"Name":"Paperclips","Quantity":1,"TotalCost":9.95}'

@@ -18,7 +18,7 @@ from wfq.errors import (
     StorageFull,
     StorageUnavailable,
 )
-from wfq.rerun import SAME_INPUT
+from wfq.management.rerun import SAME_INPUT
 from wfq_server.operations import VERSIONS
 
 ORDER = '{"Name":"Paperclips","Quantity":1,"TotalCost":9.95}'

@@ -12,7 +12,7 @@ from starlette.types import Message
 
 from tests.server.kit import BASE, Api, is_error, with_state
 from wfq.errors import StorageUnavailable
-from wfq.state import WorkflowStatus
+from wfq.management.state import WorkflowStatus
 from wfq_server import watching
 
 ONE = f"{BASE}/12345678"

@@ -98,6 +98,8 @@ class Engine(RuleBasedStateMachine):
     def step(self, pick: Pick) -> None:
         name = self.names[pick.step % len(self.names)]
         self.log.append(f"{name} {pick}")
+        # A run that has failed is not healed: that could only fail in another way.
+        self.broken = True
         STEPS[name][1](self, pick)
         self.check()
 

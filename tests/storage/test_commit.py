@@ -173,14 +173,41 @@ def test_a_partial_commit_keeps_the_batch_in_the_stream(running: Store) -> None:
     entries = running.read_events()
 
     first = running.commit(part("a", 1), last=None)
+    image = running.image()
     again = running.commit(part("a", 1), last=None)
-    rest = running.commit(part("b", 1), last=None)
-    finish = running.commit(last=entries[-1][0])
+    unchanged = running.image() == image
+    rest = running.commit(part("b", 1), position=b"0+", last=None)
+    finish = running.commit(position=b"0++", last=entries[-1][0])
 
     assert done(first, rest, finish)
-    assert again.stale == "turns"
+    assert again.stale == "position"
+    assert unchanged
     assert len(running.history("a")) == len(running.history("b")) == 2
     assert running.events() == []
+
+
+def test_a_batch_is_not_finished_where_a_part_of_it_was_lost(running: Store) -> None:
+    """A server that came back without it, behind a connection that stayed: nothing is trimmed."""
+    entries = running.read_events()
+    running.commit(part("a", 1), last=None)
+    running.command("HSET", running.ns.lease(0, QUEUE), "pos", "0")
+    running.command("RPOP", running.ns.history("a"))
+
+    finish = running.commit(part("b", 1), position=b"0+", last=entries[-1][0])
+
+    assert finish.stale == "position"
+    assert len(running.events()) == 2
+
+
+def test_a_part_without_a_record_counts_once_too(running: Store) -> None:
+    running.read_events()
+    birth = b'["B",9,"inc1",1,"flow",null,null,null]'
+    again = part("a", 1, ("N", birth), record=None)
+
+    replies = [running.commit(again, last=None) for _ in range(2)]
+
+    assert [r.stale for r in replies] == ["", "position"]
+    assert running.fields("a")["gen"] == "1"
 
 
 def test_after_a_partial_commit_the_next_owner_reads_the_batch_again(running: Store) -> None:
@@ -349,7 +376,9 @@ def test_a_commit_drains_a_full_redis(full_store: Store) -> None:
     full_store.full(True)
 
     partial = full_store.commit(part("a", 1, ("A", QUEUE, message("n1", 0))), last=None)
-    full = full_store.commit(part("b", 1, kid, ("T", 1, "T q b x"), ("O", b"[]")), last=second)
+    full = full_store.commit(
+        part("b", 1, kid, ("T", 1, "T q b x"), ("O", b"[]")), position=b"0+", last=second
+    )
 
     assert done(partial, full)
     assert full_store.events() == []

@@ -24,7 +24,7 @@ from wfq.storage import activities, instances, outbox, partitions
 from wfq.storage.activities import ActivityMessage, Completed, Dead, HandBack, Outcome, Retry
 from wfq.storage.partitions import Committed, InstanceCommit, Taken
 from wfq.storage.scripts import Call
-from wfq_workers.commits import CommitWriter, created_ms
+from wfq_workers.orchestrating.commits import CommitWriter, created_ms
 
 Flow = Any
 RETRY = RetryPolicy(first_retry_interval=timedelta(seconds=5), max_number_of_attempts=3)
@@ -135,7 +135,6 @@ class Owner:
         self._tokens = 0
         self._turns = 0
         self._empty = False
-        self.partly = False
         self.token = ""
         self.position = b"0"
         self.removals = ""
@@ -152,10 +151,9 @@ class Owner:
         token = f"{self.name}{self._tokens}"
         reply = self.store.acquire(
             token, owner=self.name, present=self.token, partition=self.partition,
-            # A partial commit leaves it as it is: then it proves nothing.
-            position=b"" if self.partly else self.position,
+            # Where a part of a batch was committed, its events would come a second time.
+            position=b"" if b"+" in self.position else self.position,
         )  # fmt: skip
-        self.partly = False
         if not isinstance(reply, Taken):
             self.abandon()
             return False
@@ -195,9 +193,8 @@ class Owner:
             made = self._turn(instance_id, work, alone=False)
             if made is not None:
                 parts.append(made)
-        call = self._commit(parts, held.last)
-        self.position, self.held = held.last, None
-        return call
+        self.held = None
+        return self._commit(parts, held.last)
 
     def draft_one(self) -> Call[Committed] | None:
         """Run the turn of one instance alone; its commit leaves the batch in the stream."""
@@ -208,7 +205,6 @@ class Owner:
             if made is not None and self._empty:
                 self.held.late.append(made)
                 made = None
-            self.partly = self.partly or made is not None
             return None if made is None else self._commit([made], None)
         return None
 
@@ -225,8 +221,9 @@ class Owner:
         return reply
 
     def _commit(self, parts: list[InstanceCommit], last: bytes | None) -> Call[Committed]:
+        position, self.position = self.position, partitions.position_after(self.position, last)
         return partitions.commit(
-            self.store.ns, self.partition, QUEUE, token=self.token, position=self.position,
+            self.store.ns, self.partition, QUEUE, token=self.token, position=position,
             last_entry=last, notice="", parts=parts, removals=self.removals,
         )  # fmt: skip
 

@@ -16,8 +16,8 @@ from wfq.storage import timers
 from wfq.storage.activities import GROUP
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
-from wfq_workers.activity import ActivityLoop
-from wfq_workers.activity_options import ActivityOptions
+from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.worker import ActivityLoop
 
 RUN = "inc1.0"
 

@@ -14,7 +14,7 @@ import wfq.activity_context as wf
 from tests.servers import LocalServer, poll
 from tests.workers.activity_kit import Shop, retry
 from wfq.storage.activities import GROUP
-from wfq_workers.activity_store import release_worker
+from wfq_workers.activities.store import release_worker
 
 
 @pytest.fixture

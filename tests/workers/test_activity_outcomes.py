@@ -9,8 +9,8 @@ import orjson
 from tests.workers.activity_kit import retry
 from wfq.core.failures import make_failure
 from wfq.storage.activities import Completed, Note, Retry
-from wfq_workers import outcomes
-from wfq_workers.attempt import Attempt, Stream
+from wfq_workers.activities import outcomes
+from wfq_workers.activities.attempt import Attempt, Stream
 
 STREAM = Stream(0, "gpu", "wfq:{default:0}:activities:gpu")
 

@@ -10,8 +10,8 @@ import pytest
 
 from tests.servers import poll
 from tests.workers.activity_kit import Shop
-from wfq_workers.activity_pool import ThreadPool
-from wfq_workers.attempt import Attempt, Stream
+from wfq_workers.activities.attempt import Attempt, Stream
+from wfq_workers.activities.pool import ThreadPool
 
 MESSAGE = b'["n",1,0,"default","i.0",["A",0,"x",null,null],null]'
 

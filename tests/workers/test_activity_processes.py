@@ -14,7 +14,7 @@ from tests.workers.activity_kit import Shop, retry
 from wfq.codec import Codec
 from wfq.errors import ConfigurationError
 from wfq.registry import Registry
-from wfq_workers.activity_children import locate
+from wfq_workers.activities.children import locate
 
 
 @pytest.fixture

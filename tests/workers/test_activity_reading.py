@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wfq_workers.activity_reading import Reading, ReadPlan
+from wfq_workers.activities.reading import Reading, ReadPlan
 
 
 def test_an_idle_worker_waits_on_all_streams() -> None:

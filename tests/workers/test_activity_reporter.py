@@ -8,10 +8,10 @@ import redis
 from wfq.errors import StorageUnavailable
 from wfq.storage.activities import Completed, Outcome
 from wfq.storage.link import ServerReply
-from wfq_workers import activity_reporter
-from wfq_workers.activity_board import Board
-from wfq_workers.activity_reporter import Reporter
-from wfq_workers.attempt import Attempt, Stream
+from wfq_workers.activities import reporter as activity_reporter
+from wfq_workers.activities.attempt import Attempt, Stream
+from wfq_workers.activities.board import Board
+from wfq_workers.activities.reporter import Reporter
 from wfq_workers.backoff import LONGEST_S
 
 STREAM = Stream(0, "default", "key")

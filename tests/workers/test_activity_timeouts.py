@@ -61,8 +61,8 @@ def test_the_thread_of_a_hanging_activity_is_replaced(shop: Shop) -> None:
 
 
 def test_too_many_hanging_activities_take_their_slots_along() -> None:
-    from wfq_workers.activity_board import Board
-    from wfq_workers.attempt import Attempt, Stream
+    from wfq_workers.activities.attempt import Attempt, Stream
+    from wfq_workers.activities.board import Board
 
     message = b'["n",1,0,"default","i.0",["A",0,"hang",null,null],null]'
     board = Board(20)
@@ -222,8 +222,8 @@ def test_an_async_activity_of_a_terminated_instance_is_cancelled(shop: Shop) -> 
 def test_the_sweep_forgets_attempts_that_ended_long_before_their_timeout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from wfq_workers import activity_watch
-    from wfq_workers.attempt import Attempt, Stream
+    from wfq_workers.activities import watch as activity_watch
+    from wfq_workers.activities.attempt import Attempt, Stream
 
     monkeypatch.setattr(activity_watch, "SWEEP", 10)
     message = b'["n",1,0,"default","i.0",["A",0,"x",null,{"t":3600000}],null]'

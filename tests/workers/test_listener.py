@@ -18,12 +18,12 @@ from wfq.settings import load_settings
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, open_client
 from wfq.storage.membership import open_namespace
-from wfq_workers import listener_streams
-from wfq_workers.courier import Courier
-from wfq_workers.intents import CompiledRule
-from wfq_workers.listener import ListenerLoop, make_listener
-from wfq_workers.listener_counters import Counters
-from wfq_workers.messages import decode
+from wfq_workers.listening import streams as listener_streams
+from wfq_workers.listening.counters import Counters
+from wfq_workers.listening.courier import Courier
+from wfq_workers.listening.intents import CompiledRule
+from wfq_workers.listening.listener import ListenerLoop, make_listener
+from wfq_workers.listening.messages import decode
 
 PAID = {"event": "paid", "instance_id_from": "$.order"}
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from wfq.rules import ListenerRule
-from wfq_workers.intents import CompiledRule, Intent, Misfit, Raise, Start
-from wfq_workers.messages import Message, Rejected, decode, decode_entry, raw_entry
+from wfq_workers.listening.intents import CompiledRule, Intent, Misfit, Raise, Start
+from wfq_workers.listening.messages import Message, Rejected, decode, decode_entry, raw_entry
 
 EVENT = {
     "specversion": "1.0",

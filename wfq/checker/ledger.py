@@ -115,7 +115,8 @@ class _Reader:
 
     def birth(self, record: Record) -> None:
         extra = record[ev.B_EXTRA] or {}
-        self.ledger.last_ms = record[ev.B_CREATED]
+        # The turns of a rerun are those of an earlier run, with their times.
+        self.ledger.last_ms = 0 if "rerun_of" in extra else record[ev.B_CREATED]
         self._recent = dict.fromkeys(extra.get("ids") or ())
         self._position(extra.get("pos"))
         for event in extra.get("carried") or ():

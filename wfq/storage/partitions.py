@@ -139,6 +139,11 @@ def id_after(entry_id: bytes) -> bytes:
     return b"%b-%d" % (ms, int(seq) + 1)
 
 
+def position_after(position: bytes, last_entry: bytes | None) -> bytes:
+    """The position that a commit leaves behind; each is used once."""
+    return position + b"+" if last_entry is None else last_entry
+
+
 @dataclass(slots=True)
 class InstanceCommit:
     """One instance's part of a commit; `operations` are those documented in commit.lua.
@@ -185,6 +190,7 @@ def commit(
 ) -> Call[Committed]:
     """Commit the turns of one batch; `last_entry` None leaves its entries in the stream.
 
+    The next commit under the token has the position that `position_after` tells.
     `removals` is what the last commit under this token answered: while it holds, the token and
     the position prove what every history contains, and none has to be looked at.
     """

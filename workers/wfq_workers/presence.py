@@ -11,7 +11,7 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import WORKER_TTL_MS, WorkerInfo, forget_worker, register_worker
 from wfq_workers.backoff import Backoff, one_line
-from wfq_workers.epoch import EpochWatch
+from wfq_workers.scheduling.epoch import EpochWatch
 
 log = logging.getLogger("wfq.worker")
 

@@ -16,8 +16,8 @@ from typing import Any
 from wfq.activity_context import ActivityContext
 from wfq.registry import Registry
 from wfq.storage.keys import Namespace
-from wfq_workers.activity import ActivityLoop
-from wfq_workers.activity_options import ActivityOptions
+from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.worker import ActivityLoop
 from wfq_workers.process import new_worker_id, run_worker
 
 

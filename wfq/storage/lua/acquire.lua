@@ -40,7 +40,8 @@ end
 -- nor replaced by itself, may have been killed by an instance: the count leads to suspect mode.
 local takeovers = 0
 local last = redis.call('EXISTS', stream) == 1 and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
-if old and last and held[4] == '0' then takeovers = tonumber(held[5] or 0) + (own and 0 or 1) end
+-- One that has finished parts of a batch, "0+", may yet have ended on another.
+if old and last and string.match(held[4] or '', '^0%+*$') then takeovers = tonumber(held[5] or 0) + (own and 0 or 1) end
 -- An owner that comes back has outlived whatever it named.
 redis.call('HDEL', lease, 'pos', own and 'suspect' or '')
 local suspect = not own and held[6] or ''

@@ -8,8 +8,8 @@
 -- part. The events consumed leave the stream in the same step
 -- in which they enter a history, so an entry is gone if and only if it is recorded or was
 -- dropped on purpose. Works on a full Redis: the first write frees memory. A call that leaves
--- its batch unfinished is told from its repetition by the number of turns alone, so what has
--- no turn record must not be sent twice under one token.
+-- its batch unfinished moves the position too, so it counts once as well, and what finishes
+-- the batch is refused by a server that has lost a part of it.
 --
 -- KEYS[1]  hash        lease of the partition and queue
 -- KEYS[2]  stream      events of the partition and queue
@@ -17,7 +17,8 @@
 -- KEYS[4]  hash        messages of waiting tasks
 -- KEYS[5]  string      prefix of the partition's keys, "wfq:{ns:p}:"
 -- ARGV[1]  lease token
--- ARGV[2]  id of the last entry committed before this batch ("0" after acquire)
+-- ARGV[2]  position: id of the last entry committed before this batch ("0" after acquire), and a
+--          "+" for each call since that left its batch unfinished
 -- ARGV[3]  id of the last entry of this batch, or "" when the batch is not finished by this call
 -- ARGV[4]  first id that stays in the stream, or "" with ARGV[3]
 -- ARGV[5]  notice to publish on the changes channel, or ""
@@ -92,6 +93,7 @@ if last ~= '' then
 else
   -- Frees memory first here too; and this owner has shown that it lives.
   redis.call('HDEL', lease, 'takeovers')
+  redis.call('HSET', lease, 'pos', before .. '+')
 end
 
 local due, undue, forget, events, enter, leave = {}, {}, {}, {}, {}, {}
@@ -212,7 +214,7 @@ for n = 1, count do
       redis.call('HSET', prefix .. 'instance:' .. id, 'queue', a)
       -- What came after this batch waits in the old stream: it moves along, in its order,
       -- and the old owner drops its copy because the instance is no longer on its queue.
-      for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. (last ~= '' and last or before), '+')) do
+      for _, entry in ipairs(redis.call('XRANGE', stream, '(' .. (last ~= '' and last or string.match(before, '^[^+]+')), '+')) do
         local fields = entry[2]
         for f = 1, #fields, 2 do
           if fields[f] == id then send(a, id, fields[f + 1]) end

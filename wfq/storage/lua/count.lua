@@ -27,6 +27,15 @@ if name == '' and queue == '' and part == '' and #tags == 0 then
   return {redis.call('ZCOUNT', index, low, high), '', ''}
 end
 
+-- Lua's own comparison follows the server's locale; the index is in the order of the bytes.
+local function below(a, b)
+  for n = 1, math.min(#a, #b) do
+    local x, y = string.byte(a, n), string.byte(b, n)
+    if x ~= y then return x < y end
+  end
+  return #a < #b
+end
+
 local function fits(id)
   if part ~= '' and not string.find(id, part, 1, true) then return false end
   if name == '' and queue == '' and #tags == 0 then return true end
@@ -43,7 +52,7 @@ while true do
   local page = redis.call('ZREVRANGEBYSCORE', index, high, low, 'WITHSCORES', 'LIMIT', offset, 200)
   for n = 1, #page, 2 do
     local id, score = page[n], page[n + 1]
-    if not (after ~= '' and score == high and id >= after) then
+    if not (after ~= '' and score == high and not below(id, after)) then
       looked = looked + 1
       if fits(id) then count = count + 1 end
       if looked >= budget then return {count, score, id} end

@@ -1,0 +1,1 @@
+"""Managing instances, for both clients: sessions, and the verbs as steps that either runs."""

@@ -1,0 +1,1 @@
+"""Runs activities: reads attempts, executes them, reports what became of them."""

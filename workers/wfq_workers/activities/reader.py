@@ -1,0 +1,257 @@
+"""Reading attempts, taking over those of dead workers, and handing them out."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+
+import orjson
+
+from wfq import failpoints
+from wfq.errors import StorageError
+from wfq.storage.activities import Outcome
+from wfq_workers.activities import outcomes
+from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage
+from wfq_workers.activities.board import Board
+from wfq_workers.activities.exchange import NEVER
+from wfq_workers.activities.keeper import Keeper
+from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.reading import Reading, ReadPlan
+from wfq_workers.activities.runner import Runner
+from wfq_workers.activities.store import ActivityStore
+from wfq_workers.activities.wires import ReadWire
+from wfq_workers.backoff import Backoff, escaped, one_line
+
+log = logging.getLogger("wfq.activity")
+
+#: Between two looks for attempts of dead workers, as shares of the lease: often enough to
+#: find them soon, spread so that many workers do not look at once.
+CLAIM_BEAT = (0.2, 0.5)
+#: Longest time in ms that a read waits at the server.
+LONGEST_BLOCK_MS = 5_000
+#: Seconds between two looks at the memory store, which cannot wait.
+MEMORY_POLL_S = 0.005
+
+
+class Reader:
+    """Fills the free slots of the board with attempts, and never more than those."""
+
+    def __init__(
+        self,
+        store: ActivityStore,
+        wire: ReadWire,
+        board: Board,
+        runner: Runner,
+        keeper: Keeper,
+        options: ActivityOptions,
+    ) -> None:
+        self._store = store
+        self._wire = wire
+        self._board = board
+        self._runner = runner
+        self._keeper = keeper
+        self._options = options
+        self._plan = ReadPlan(len(store.streams))
+        self._reading: Reading | None = None
+        self._backoff = Backoff(log, "cannot read activities")
+        self._rest_until = 0.0
+        self._stop = False
+        self._claim_at = 0.0
+        self._claim_first = 0
+        #: Whether an answer was lost, and with it perhaps attempts handed out to us.
+        self._astray = False
+        self._prepared = False
+        self.ready = threading.Event()
+        self.stopped = threading.Event()
+        self._plan_claim()
+
+    @property
+    def waiting(self) -> bool:
+        return self._reading is not None
+
+    @property
+    def urgent(self) -> bool:
+        if self._reading is not None:
+            return True
+        return not self._stop and self._board.free() > 0 and time.monotonic() >= self._rest_until
+
+    @property
+    def ended(self) -> bool:
+        return self._stop and self._reading is None
+
+    @property
+    def memory(self) -> bool:
+        return self._wire.memory
+
+    def fileno(self) -> int:
+        return self._wire.fileno()
+
+    def stop(self) -> None:
+        """Read no more, hand back what a read under way brings, and return (another thread)."""
+        self._stop = True
+        while not self.stopped.is_set():
+            self._board.bell.ring()
+            self._wire.unblock()
+            # Again if need be: the read may have begun just after.
+            self.stopped.wait(0.05)
+
+    def step(self, now: float) -> float:
+        """Fill slots: from lost answers, from dead workers, then with new work."""
+        if self._reading is not None:
+            self._wire.check(now)
+            return NEVER
+        if self._stop:
+            self.stopped.set()
+            return NEVER
+        if now < self._rest_until:
+            return self._rest_until
+        self._prepare()
+        if self._astray and self._board.free() > 0:
+            self._recover()
+            self._astray = False
+        if now >= self._claim_at and self._board.free() > 0:
+            self._claim(self._board.free())
+            self._plan_claim()
+        free = self._board.free()
+        if free > 0:
+            reading = self._plan.next(free)
+            block_ms = self._block_ms(now) if reading.wait else None
+            self._wire.send(reading.streams, reading.count, block_ms)
+            self._reading = reading
+        return NEVER
+
+    def take(self) -> None:
+        """Receive attempts and hand them out."""
+        deliveries, found = self._wire.receive()
+        if failpoints.ACTIVE:
+            failpoints.hit("act.after_read")
+        reading, self._reading = self._reading, None
+        assert reading is not None
+        self._plan.note(reading, found)
+        self._backoff.clear()
+        if deliveries:
+            self._hand_out(deliveries)
+        elif self._wire.memory:
+            self._rest_until = time.monotonic() + MEMORY_POLL_S
+
+    def fail(self, error: Exception) -> None:
+        """Start again from what Redis holds: its answer may have had attempts for us."""
+        self._reading = None
+        self._wire.close()
+        if not isinstance(error, StorageError):
+            log.error("reading activities failed", exc_info=error)
+        # The groups, or all data, may be gone.
+        self._astray, self._prepared = True, False
+        self._rest_until = time.monotonic() + self._backoff.note(error)
+
+    def _prepare(self) -> None:
+        if not self._prepared:
+            self._store.prepare()
+            self._prepared = True
+            self.ready.set()
+
+    def _block_ms(self, now: float) -> int:
+        """Wait no longer than to the next look for dead workers' attempts."""
+        return max(1, min(LONGEST_BLOCK_MS, int((self._claim_at - now) * 1000)))
+
+    def _hand_out(self, deliveries: list[Delivery]) -> None:
+        """Run what there are slots for; settle at once what cannot be run here."""
+        now = time.monotonic()
+        free = 0 if self._stop else self._board.free()
+        ready: list[Attempt] = []
+        for delivery in deliveries:
+            try:
+                attempt = Attempt(delivery, now)
+            except MalformedMessage as exc:
+                self._refuse(delivery, exc)
+                continue
+            if len(ready) >= free:
+                self._board.settle(attempt, [outcomes.hand_back(attempt, started=False)])
+                continue
+            if attempt.deliveries > self._options.max_deliveries:
+                log.error("%r ended %d workers; giving it up", attempt, attempt.deliveries - 1)
+                self._board.settle(attempt, [outcomes.worker_lost(attempt)])
+                continue
+            attempt.handler = self._runner.handler(attempt.name)
+            if attempt.handler is None:
+                self._board.settle(attempt, self._unknown(attempt))
+                continue
+            self._board.admit(attempt)
+            ready.append(attempt)
+        if ready:
+            self._runner.start(ready)
+            self._keeper.notice()
+
+    def _unknown(self, attempt: Attempt) -> list[Outcome]:
+        if not (attempt.extra or {}).get("unknown"):
+            log.warning(
+                "no activity %r in this program; instance %s waits for a worker that has it",
+                escaped(attempt.name),
+                attempt.instance_id,
+                extra={"instance_id": attempt.instance_id},
+            )
+        grace_ms = int(self._options.unknown_grace_s * 1000)
+        return outcomes.unknown(attempt, now_ms=self._store.now_ms(), grace_ms=grace_ms)
+
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        stream, entry_id, instance_id, _, _ = delivery
+        log.error(
+            "dropping entry %s of %s for instance %s: %s",
+            entry_id.decode(),
+            stream.key,
+            escaped(instance_id),
+            one_line(error),
+        )
+        self._store.drop(stream, entry_id, one_line(error))
+
+    # Attempts of others, and our own that an answer was lost for.
+
+    def _plan_claim(self) -> None:
+        self._claim_at = time.monotonic() + self._options.lease_s * random.uniform(*CLAIM_BEAT)
+
+    def _claim(self, free: int) -> None:
+        """Take over attempts whose worker went silent, at most as many as there are slots."""
+        streams = len(self._store.streams)
+        numbers = [(self._claim_first + n) % streams for n in range(min(free, streams))]
+        self._claim_first += len(numbers)
+        idle_ms = int(self._options.lease_s * 1000)
+        claimed = self._store.claim(numbers, max(1, free // streams), idle_ms)
+        if claimed:
+            log.info("took over %d activity attempts of silent workers", len(claimed))
+            self._take_over(claimed)
+
+    def _recover(self) -> None:
+        """Take up what was handed out to us in an answer that got lost."""
+        held = {(attempt.stream, attempt.entry_id) for attempt in list(self._board.held)}
+        mine = [d for d in self._store.pending(self._store.consumer) if (d[0], d[1]) not in held]
+        if mine:
+            self._take_over(mine)
+
+    def _take_over(self, deliveries: list[Delivery]) -> None:
+        """Hand out attempts that were delivered before, unless nobody wants them any more."""
+        wanted: list[Delivery] = []
+        now = time.monotonic()
+        for delivery in deliveries:
+            try:
+                attempt = Attempt(delivery, now)
+            except MalformedMessage:
+                wanted.append(delivery)
+                continue
+            (word,) = self._store.renew([attempt])
+            if word == "cancelled":
+                self._board.settle(attempt, [outcomes.no_longer_wanted(attempt)])
+            elif word != "lost":
+                # Of a run that is over too: a task that nobody awaits runs all the same.
+                wanted.append(self._with_heartbeat(attempt, delivery))
+        self._hand_out(wanted)
+
+    def _with_heartbeat(self, attempt: Attempt, delivery: Delivery) -> Delivery:
+        """Return the delivery with the details that the silent worker has saved last."""
+        details = self._store.heartbeat_details(attempt)
+        if details is None:
+            return delivery
+        stream, entry_id, instance_id, _, deliveries = delivery
+        message = attempt.message(hb=orjson.Fragment(details))
+        return (stream, entry_id, instance_id, message, deliveries)

@@ -1,0 +1,227 @@
+"""What an activity worker asks of Redis now and then; the hot path is `wires`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from wfq.errors import StorageError
+from wfq.storage import activities
+from wfq.storage.keys import Namespace
+from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink
+from wfq.storage.membership import server_now_ms
+from wfq.storage.scripts import Argument
+from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage, Stream
+from wfq_workers.activities.outcomes import hand_back
+from wfq_workers.activities.wires import Batches
+
+#: Entries asked for at a time, when what a consumer holds is listed.
+PAGE = 1_000
+#: Milliseconds of silence after which a consumer that holds nothing is that of a dead worker; a
+#: live one asks every few seconds, and would be entered again.
+DEAD_MS = 600_000
+
+
+class ActivityStore:
+    """The activities of some queues, as the consumer `consumer` sees them.
+
+    Safe to share between threads, but for `set_clock`.
+    """
+
+    def __init__(
+        self, link: SyncLink, namespace: Namespace, queues: Sequence[str], consumer: str
+    ) -> None:
+        self.link = link
+        self.namespace = namespace
+        self.consumer = consumer
+        self.streams = [
+            Stream(partition, queue, namespace.activities(partition, queue))
+            for queue in queues
+            for partition in range(namespace.partitions)
+        ]
+        self._queues = list(queues)
+        self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
+
+    def prepare(self) -> None:
+        """Create the groups that are missing, forget dead consumers, read the server's clock."""
+        for queue in self._queues:
+            for command in activities.ensure_group_commands(self.namespace, queue):
+                try:
+                    self.link.command(*command)
+                except StorageError as exc:
+                    if "BUSYGROUP" not in str(exc):
+                        raise
+        self.reap()
+        self.set_clock()
+
+    def claim(self, numbers: Sequence[int], count: int, idle_ms: int) -> list[Delivery]:
+        """Take over at most `count` attempts a stream that nobody renewed for `idle_ms`."""
+        streams = [self.streams[n] for n in numbers]
+        calls = [
+            activities.claim_tasks(
+                self.namespace, s.partition, s.queue, self.consumer, idle_ms=idle_ms, count=count
+            )
+            for s in streams
+        ]
+        return [
+            (stream, m.entry_id, m.instance_id, m.value, m.deliveries)
+            for stream, messages in zip(streams, self.link.run_many(calls), strict=True)
+            for m in messages
+        ]
+
+    def pending(self, consumer: str) -> list[Delivery]:
+        """Return what `consumer` holds, without counting as a delivery."""
+        found: list[Delivery] = []
+        for stream in self.streams:
+            for entry_id, deliveries in self._held(stream, consumer):
+                for _, fields in self._ask("XRANGE", stream.key, entry_id, entry_id):
+                    found.append((stream, entry_id, fields[0].decode(), fields[1], deliveries))
+        return found
+
+    def _held(self, stream: Stream, consumer: str) -> Iterator[tuple[bytes, int]]:
+        """Yield the entries of a stream that a consumer holds, and their deliveries."""
+        first: Argument = "-"
+        while True:
+            try:
+                rows = self._ask(
+                    "XPENDING", stream.key, activities.GROUP, first, "+", PAGE, consumer
+                )
+            except ServerReply as exc:
+                if "NOGROUP" in exc.text or "requires the key to exist" in exc.text:
+                    return  # nobody has used this stream yet
+                raise
+            for entry_id, _, _, deliveries in rows:
+                yield entry_id, deliveries
+            if len(rows) < PAGE:
+                return
+            first = b"(" + rows[-1][0]
+
+    def drop(self, stream: Stream, entry_id: bytes, reason: str) -> None:
+        """Remove an entry that cannot be read, and keep it as a dead letter."""
+        for _, fields in self._ask("XRANGE", stream.key, entry_id, entry_id):
+            self.link.command(
+                "XADD", self.namespace.dead(stream.partition), "MAXLEN", "~",
+                activities.DEAD_LETTERS, "*", "kind", "malformed", "queue", stream.queue,
+                "id", fields[0], "reason", reason, "message", b" ".join(fields[1:]),
+            )  # fmt: skip
+        self.link.command("XACK", stream.key, activities.GROUP, entry_id)
+        self.link.command("XDEL", stream.key, entry_id)
+
+    def heartbeat_details(self, attempt: Attempt) -> bytes | None:
+        """Return the details that an earlier attempt of the task left in Redis."""
+        command = activities.read_heartbeat_command(
+            self.namespace,
+            attempt.stream.partition,
+            attempt.instance_id,
+            attempt.task_id,
+            attempt.nonce,
+        )
+        details: bytes | None = self.link.command(*command)
+        return details
+
+    def renew(self, attempts: Sequence[Attempt]) -> list[str]:
+        """Renew the leases: per attempt "ok", "lost", "over" or "cancelled", in their order."""
+        by_stream: dict[Stream, list[Attempt]] = {}
+        for attempt in attempts:
+            by_stream.setdefault(attempt.stream, []).append(attempt)
+        calls = [
+            activities.renew_tasks(
+                self.namespace,
+                stream.partition,
+                stream.queue,
+                self.consumer,
+                [(a.entry_id, a.instance_id, a.run) for a in group],
+            )
+            for stream, group in by_stream.items()
+        ]
+        words: dict[Attempt, str] = {}
+        for group, answers in zip(by_stream.values(), self.link.run_many(calls), strict=True):
+            words.update(zip(group, answers, strict=True))
+        return [words[attempt] for attempt in attempts]
+
+    def save_heartbeat(self, attempt: Attempt, details: bytes) -> None:
+        """Keep heartbeat details for a worker that takes the attempt over."""
+        call = activities.save_heartbeat(
+            self.namespace,
+            attempt.stream.partition,
+            attempt.stream.queue,
+            self.consumer,
+            entry_id=attempt.entry_id,
+            instance_id=attempt.instance_id,
+            task_id=attempt.task_id,
+            nonce=attempt.nonce,
+            details=details,
+        )
+        self.link.run(call)
+
+    def forget_heartbeat(self, attempt: Attempt) -> None:
+        """Delete the details of a task that is over."""
+        field = f"hb {attempt.instance_id} {attempt.task_id} {attempt.nonce}"
+        self.link.command("HDEL", self.namespace.tasks(attempt.stream.partition), field)
+
+    def set_clock(self) -> None:
+        """Read the server's clock, by which `now_ms` counts on."""
+        before = time.monotonic()
+        now_ms = server_now_ms(self.link)
+        middle = (before + time.monotonic()) / 2
+        self._clock_offset_ms = now_ms - middle * 1000
+
+    def now_ms(self) -> int:
+        """The server's time in epoch ms, as far as this worker knows; from any thread."""
+        return int(time.monotonic() * 1000 + self._clock_offset_ms)
+
+    def leave(self) -> None:
+        """Remove the consumer from every group where it holds nothing.
+
+        Removing one that holds entries would lose them; they wait for a claim instead.
+        """
+        self._remove(self.consumer)
+
+    def reap(self) -> int:
+        """Remove the consumers of workers that died long ago; returns how many."""
+        return self._remove("")
+
+    def _remove(self, consumer: str) -> int:
+        calls = [
+            activities.leave(
+                self.namespace, stream.partition, stream.queue, consumer, silent_ms=DEAD_MS
+            )
+            for stream in self.streams
+        ]
+        return sum(self.link.run_many(calls))
+
+    def _ask(self, *command: Argument) -> Any:
+        """Return the raw reply of a command whose reply redis-py would take apart."""
+        wire = self.link.wire(timeout_s=COMMAND_TIMEOUT_S)
+        try:
+            wire.send([command])
+            return wire.receive()
+        finally:
+            wire.close()
+
+
+def release_worker(
+    link: SyncLink, namespace: Namespace, queues: Sequence[str], worker_id: str
+) -> int:
+    """Hand back what a worker that is known to be dead still holds; returns how much.
+
+    Raises: StorageError.
+    """
+    store = ActivityStore(link, namespace, queues, worker_id)
+    batches: Batches = {}
+    for delivery in store.pending(worker_id):
+        try:
+            attempt = Attempt(delivery, 0.0)
+        except MalformedMessage:
+            continue  # whoever claims it drops it
+        batches.setdefault(attempt.stream, []).append(hand_back(attempt, started=True))
+    released = sum(map(len, batches.values()))
+    link.run_many(
+        [
+            activities.complete(namespace, stream.partition, stream.queue, batch)
+            for stream, batch in batches.items()
+        ]
+    )
+    store.leave()
+    return released

@@ -1,0 +1,166 @@
+"""The activity worker: reads attempts, runs them, reports what became of them.
+
+Threads: the *exchange* reads attempts, hands them to the thread pool, the event loop or the
+processes that run them, and reports outcomes in groups; a *keeper* renews leases; a *watch*
+enforces timeouts. They meet on the `Board`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from wfq.registry import Registry
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq_workers.activities import outcomes
+from wfq_workers.activities.board import Board
+from wfq_workers.activities.exchange import Exchange
+from wfq_workers.activities.keeper import Keeper
+from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.reader import Reader
+from wfq_workers.activities.reporter import Reporter
+from wfq_workers.activities.runner import Runner
+from wfq_workers.activities.store import ActivityStore
+from wfq_workers.activities.wires import ReadWire, ReportWire
+from wfq_workers.backoff import one_line
+
+log = logging.getLogger("wfq.activity")
+
+#: Seconds that a stopping worker gives Redis to take the last results.
+REPORT_S = 10.0
+#: Seconds that cancelled activities get to end, after the grace period.
+CANCEL_S = 1.0
+
+
+class ActivityLoop:
+    """Runs the activities of some queues until it is stopped.
+
+    `worker_id` is unique in the world: it names the consumer that holds attempts.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        namespace: Namespace,
+        registry: Registry,
+        options: ActivityOptions,
+        *,
+        worker_id: str,
+    ) -> None:
+        self.options = options
+        self.worker_id = worker_id
+        self._link = SyncLink(url)
+        self._store = ActivityStore(self._link, namespace, options.queues, worker_id)
+        self._board = Board(options.concurrency)
+        self._runner = Runner(
+            registry, self._board, self._store.now_ms, processes=options.processes
+        )
+        self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
+        self._read_wire = ReadWire(self._link, worker_id, self._store.streams)
+        self._report_wire = ReportWire(self._link, namespace)
+        self._reader = Reader(
+            self._store, self._read_wire, self._board, self._runner, self._keeper, options
+        )
+        self._reporter = Reporter(self._board, self._report_wire)
+        self._exchange = Exchange(
+            self._board,
+            [self._reporter, self._reader],
+            kick=self._runner.kick,
+            widen=self._runner.widen,
+        )
+        self._stop_lock = threading.Lock()
+        self._deadline = float("inf")
+        self._drain: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self._started = False
+
+    def start(self) -> None:
+        """Begin to work; returns at once, also when Redis cannot be reached yet."""
+        self._started = True
+        self._keeper.start()
+        self._exchange.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """Wait until the worker reads; False if it does not within `timeout_s`."""
+        return self._reader.ready.wait(timeout_s)
+
+    def stop(self, grace_s: float = 30.0) -> None:
+        """Take no more work, finish what runs within `grace_s`, hand back the rest; return.
+
+        Another thread may call it again meanwhile, to shorten the grace.
+        """
+        with self._stop_lock:
+            self._deadline = min(self._deadline, time.monotonic() + grace_s)
+            if self._drain is None:
+                self._drain = threading.Thread(target=self._stop, name="wfq-activity-drain")
+                self._drain.start()
+            self._board.interrupt()
+        self._stopped.wait()
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the loop has ended."""
+        self._stopped.wait(timeout_s)
+
+    @property
+    def reading(self) -> bool:
+        """Whether it takes new work."""
+        return self._started and not self._reader.stopped.is_set()
+
+    @property
+    def running(self) -> int:
+        """Attempts that run, or wait for a thread."""
+        return len(self._board.running)
+
+    def _stop(self) -> None:
+        try:
+            if not self._started:
+                self._link.close()
+                return
+            self._reader.stop()
+            self._hand_back_waiting()
+            self._wait_until_idle()
+            self._hand_back_running()
+            self._runner.close()
+            self._keeper.close()
+            self._reporter.close(REPORT_S)
+            self._exchange.join()
+            if not self._reporter.gave_up:
+                self._leave()
+            for connection in (self._read_wire, self._report_wire, self._link):
+                connection.close()
+        finally:
+            self._stopped.set()
+
+    def _hand_back_waiting(self) -> None:
+        for attempt in self._runner.take_waiting():
+            self._board.finish(attempt, outcomes.hand_back(attempt, started=False))
+
+    def _wait_until_idle(self) -> None:
+        while self._board.running and time.monotonic() < self._deadline:
+            # Anything that ends wakes us; the deadline may be drawn nearer meanwhile.
+            self._board.wait_for_end(min(0.5, max(0.0, self._deadline - time.monotonic())))
+
+    def _hand_back_running(self) -> None:
+        """Tell what outlived the grace period to end; what does not runs on elsewhere."""
+        late = list(self._board.running)
+        if not late:
+            return
+        log.warning("%d activities did not end in time; handing them back", len(late))
+        for attempt in late:
+            attempt.unwanted = attempt.unwanted or "stopping"
+            attempt.cancel()
+        end = time.monotonic() + CANCEL_S
+        while self._board.running and time.monotonic() < end:
+            self._board.wait_for_end(max(0.0, end - time.monotonic()))
+        for attempt in late:
+            if self._board.finish(attempt, outcomes.hand_back(attempt, started=True)):
+                attempt.cancel(at_once=True)
+
+    def _leave(self) -> None:
+        try:
+            self._store.leave()
+        except Exception as exc:
+            # An idle consumer that stays behind costs a few bytes, and is swept later.
+            log.debug("the consumer was not removed: %s", one_line(exc))

@@ -1,0 +1,1 @@
+"""Turns messages from channels and streams into events and starts."""

@@ -1,0 +1,158 @@
+"""The loops of one worker process, by role."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from typing import Any, Protocol, runtime_checkable
+
+from wfq.registry import Registry
+from wfq.rules import ListenerRule
+from wfq.settings import Settings
+from wfq.storage.keys import Namespace
+from wfq_workers.process import Loop, new_worker_id
+
+#: Roles in the order of the command line's choice; the first three are a worker's default.
+ROLES = ("orchestrator", "activity", "scheduler", "listener")
+DEFAULT_ROLES = ROLES[:3]
+#: Roles that run the user's code.
+CODE_ROLES = frozenset(("orchestrator", "activity"))
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a process works. `settings` hold the URL that was resolved."""
+
+    settings: Settings
+    url: str
+    namespace: Namespace
+    worker_id: str = field(default_factory=new_worker_id)
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a process does: roles, the program where one is needed, queues, rules."""
+
+    roles: Sequence[str]
+    registry: Registry | None = None
+    #: Queues whose activities are run; none means the application's own.
+    queues: Sequence[str] = ()
+    rules: Sequence[ListenerRule] = ()
+
+
+def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
+    """Return the loops of a job, and the one that reports the process alive.
+
+    own_process: nothing else runs in it, so it may be ended where the store turns out to be
+    another one. Raises: ConfigurationError.
+    """
+    from wfq_workers.presence import Presence
+    from wfq_workers.scheduling.epoch import end_process
+
+    loops = [_MAKERS[role](place, job) for role in job.roles]
+    details = describe(place, job)
+    counting = [loop for loop in loops if isinstance(loop, Counting)]
+
+    def report() -> dict[str, Any]:
+        return {**details, **{loop.name: loop.counts() for loop in counting}}
+
+    on_remade = end_process if own_process else None
+    loops.append(Presence(place.url, place.namespace, place.worker_id, report, on_remade=on_remade))
+    return loops
+
+
+@runtime_checkable
+class Counting(Protocol):
+    """A loop whose counts go into the register of workers, from where `/metrics` has them."""
+
+    name: str
+
+    def counts(self) -> dict[str, dict[str, int]]: ...
+
+
+def _orchestrator(place: Place, job: Job) -> Loop:
+    from wfq_workers.orchestrating.orchestrator import OrchestratorLoop
+
+    assert job.registry is not None
+    settings = place.settings
+    return OrchestratorLoop(
+        place.url,
+        place.namespace,
+        job.registry,
+        worker_id=place.worker_id,
+        queue=settings.app_id,
+        lease_s=settings.lease_s,
+        turn_timeout_s=settings.turn_timeout_s,
+    )
+
+
+def _activity(place: Place, job: Job) -> Loop:
+    from wfq_workers.activities.options import ActivityOptions
+    from wfq_workers.activities.worker import ActivityLoop
+
+    assert job.registry is not None
+    settings = place.settings
+    options = ActivityOptions(
+        queues=job.queues or (settings.app_id,),
+        concurrency=settings.concurrency,
+        lease_s=settings.task_lease_s,
+        max_deliveries=settings.max_deliveries,
+        unknown_grace_s=settings.unknown_grace_s,
+    )
+    return ActivityLoop(
+        place.url, place.namespace, job.registry, options, worker_id=place.worker_id
+    )
+
+
+def _scheduler(place: Place, _job: Job) -> Loop:
+    from wfq_workers.scheduling.scheduler import SchedulerLoop
+
+    return SchedulerLoop(place.url, place.namespace)
+
+
+def _listener(place: Place, job: Job) -> Loop:
+    from wfq_workers.listening.listener import make_listener
+
+    return make_listener(
+        place.url, place.namespace, place.settings, worker_id=place.worker_id, rules=job.rules
+    )
+
+
+_MAKERS: dict[str, Callable[[Place, Job], Loop]] = {
+    "orchestrator": _orchestrator,
+    "activity": _activity,
+    "scheduler": _scheduler,
+    "listener": _listener,
+}
+
+
+def describe(place: Place, job: Job) -> dict[str, Any]:
+    """Return what the register of workers says of a process."""
+    details: dict[str, Any] = {
+        "host": socket.gethostname(),
+        "pid": os.getpid(),
+        "version": version("wfq"),
+        "started_at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "roles": list(job.roles),
+        "app_id": place.settings.app_id,
+        "queues": _queues(place, job),
+    }
+    registry = job.registry
+    if registry is not None and "orchestrator" in job.roles:
+        details["workflows"] = sorted({entry.name for entry in registry.workflows()})
+    if registry is not None and "activity" in job.roles:
+        details["activities"] = sorted(entry.name for entry in registry.activities())
+        details["concurrency"] = place.settings.concurrency
+    return details
+
+
+def _queues(place: Place, job: Job) -> list[str]:
+    own = place.settings.app_id
+    queues = set(job.queues or (own,)) if "activity" in job.roles else set()
+    if "orchestrator" in job.roles:
+        queues.add(own)
+    return sorted(queues)

@@ -1,0 +1,1 @@
+"""Runs workflows: owns partitions, turns events into decisions, commits them."""

@@ -1,0 +1,1 @@
+"""Fires timers, carries messages between partitions, and watches over the store."""

@@ -1,0 +1,104 @@
+"""The scheduler: fires what is due, and has messages carried between partitions.
+
+Any number of them may run, without a leader: each step is one script that takes a timer or a
+message once. Idle, a scheduler sleeps until the next timer is due, and a publish wakes it when
+a commit has set an earlier one.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+
+from wfq import failpoints
+from wfq.errors import StorageError
+from wfq.storage import timers
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq_workers.backoff import Backoff
+from wfq_workers.scheduling.forwarder import Forwarder
+from wfq_workers.scheduling.wakeups import Wakeups
+
+log = logging.getLogger("wfq.scheduler")
+
+#: Longest sleep in seconds: a wake-up that was lost delays a timer by no more.
+LONGEST_SLEEP_S = 10.0
+
+
+class SchedulerLoop:
+    """Serves the timers and outboxes of every partition of a namespace."""
+
+    def __init__(self, url: str, namespace: Namespace) -> None:
+        self._url = url
+        self._namespace = namespace
+        self._stopping = threading.Event()
+        self._backoff = Backoff(log, "scheduler")
+        self._wakeups = Wakeups(url, namespace)
+        self._forwarder = Forwarder(url, namespace)
+        self._thread = threading.Thread(target=self._run, name="wfq-scheduler", daemon=True)
+        #: Per partition: monotonic seconds at which to look again.
+        self._look_at = [0.0] * namespace.partitions
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._wakeups.start()
+        self._thread.start()
+
+    def wait_ready(self, timeout_s: float) -> bool:
+        """A scheduler has nothing to prepare."""
+        return True
+
+    def stop(self, grace_s: float = 30.0) -> None:
+        """Finish the step in hand and return."""
+        self._stopping.set()
+        self._wakeups.stop()
+        if self._thread.ident is not None:
+            self._thread.join(grace_s)
+
+    def join(self, timeout_s: float | None = None) -> None:
+        """Wait until the loop has ended."""
+        self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        link = SyncLink(self._url)
+        try:
+            while not self._stopping.is_set():
+                try:
+                    self._round(link)
+                    self._backoff.clear()
+                    self._sleep()
+                except StorageError as exc:
+                    self._backoff.wait(exc, self._stopping)
+                except Exception:
+                    # A bug of ours must not end the only thread that fires timers.
+                    log.exception("scheduler round failed")
+                    self._stopping.wait(1.0)
+        finally:
+            self._forwarder.close()
+            link.close()
+
+    def _sleep(self) -> None:
+        seconds = min(self._look_at) - time.monotonic()
+        for partition, due_ms in self._wakeups.wait(max(0.0, seconds)):
+            # A wake-up tells a time in the server's clock; its distance from now is in `due_in`.
+            self._look_at[partition] = min(self._look_at[partition], due_ms)
+
+    def _round(self, link: SyncLink) -> None:
+        now = time.monotonic()
+        due = [p for p, at in enumerate(self._look_at) if at <= now]
+        if not due:
+            return
+        if failpoints.ACTIVE:
+            failpoints.hit("sched.after_read")
+        fired = link.run_many([timers.fire(self._namespace, p) for p in due])
+        if failpoints.ACTIVE:
+            failpoints.hit("sched.after_fire")
+        read_at = time.monotonic()
+        for partition, result in zip(due, fired, strict=True):
+            self._wakeups.tell_time(result.now_ms)
+            wait_s = LONGEST_SLEEP_S
+            if result.next_due_ms is not None:
+                wait_s = min(wait_s, max(0.0, (result.next_due_ms - result.now_ms) / 1000))
+            self._look_at[partition] = read_at + wait_s
+        self._forwarder.forward(due)
