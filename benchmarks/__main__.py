@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import idle, machine, w1, w2, w3, w4, w5, w6, w7
+from benchmarks.peers.runner import PEERS, run_peers
 from benchmarks.result import describe
 from benchmarks.suite import Case, Options, run_case
 
@@ -18,6 +19,8 @@ CASES: list[Case] = [case for module in (w1, w2, w3, w4, w5, w6, w7, idle) for c
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    if given.peers is not None:
+        return compare(given.peers, quick=given.quick)
     chosen = choose(given.workloads)
     if not chosen:
         names = ", ".join(dict.fromkeys(case.workload for case in CASES))
@@ -36,6 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(describe(result), flush=True)
         found["results"].append(result.document())
         _save(given.json, found)
+    return 0
+
+
+def compare(names: Sequence[str], *, quick: bool) -> int:
+    """Run what users may know instead, in environments of its own."""
+    known = [peer.name for peer in PEERS]
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        print(f"no peer {unknown[0]!r}; there are {', '.join(known)}", file=sys.stderr)
+        return 2
+    print(machine.line(machine.describe()), flush=True)
+    run_peers(names, quick=quick)
     return 0
 
 
@@ -67,6 +82,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help="smaller, one sample of each")
     parser.add_argument("--tiny", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        metavar="NAME",
+        help="run a chain of three on other engines instead, which are installed first",
+    )
     parser.add_argument("--repeat", type=int, metavar="N", help="samples of each case")
     parser.add_argument("--no-limit", action="store_true", help="leave the replays out")
     parser.add_argument("--json", type=Path, metavar="PATH", help="write the results there too")
