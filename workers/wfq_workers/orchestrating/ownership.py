@@ -25,6 +25,9 @@ SILENT_MS = 5_000
 PROBE_S = 1.0
 #: Milliseconds after its expiry at which a lease that nobody took is up for adoption.
 ORPHAN_MS = 500
+#: Seconds after which an adopted partition counts towards the share. A member that died is off
+#: the list by then, so one that is still on it was only late, and is to get its share back.
+ADOPTED_S = SILENT_MS / 1000 + 2 * REPORT_S
 #: Milliseconds until its expiry that no lease has: the server's clock was set back.
 FAR_MS = 60_000
 
@@ -72,8 +75,9 @@ class Ownership:
         self._members: list[str] = [engine.worker_id]
         self._reported = 0.0
         self._look_again = [0.0] * engine.namespace.partitions
-        #: Partitions beyond the share, of a member that seems to have died.
-        self._adopted: set[int] = set()
+        #: Partitions beyond the share, of a member that seems to have died, and until when
+        #: (monotonic) they are kept as such.
+        self._adopted: dict[int, float] = {}
         #: Seconds between ticks.
         self.period_s = min(0.5, engine.lease_ms / 1000 / 6)
 
@@ -116,9 +120,13 @@ class Ownership:
         wanted = {number for lane in self._lanes for number in lane.wanted}
         # What a lane has yet to give up stays out: two lanes must not share cached instances.
         busy = wanted.union(*(list(lane.owned) for lane in self._lanes))
-        own = sorted(wanted - self._adopted)
+        now = time.monotonic()
+        kept = {number for number, until in self._adopted.items() if now < until}
+        # What was adopted goes first: the rest of the instances may be in memory for long.
+        own = sorted(wanted - kept, key=lambda number: (number in self._adopted, number))
         for number in own[share:]:
             self._give_up(number)
+        self._adopted = {n: until for n, until in self._adopted.items() if n in kept & wanted}
         if len(own) < share:
             found = self._probe(link, self._candidates(busy, watch=False), 0)
             self._take(found[: share - len(own)])
@@ -126,7 +134,7 @@ class Ownership:
             # The others have their share to take, unless one of them has just died: what
             # stays without an owner is adopted until the member list tells.
             orphans = self._probe(link, self._candidates(busy, watch=True), ORPHAN_MS)
-            self._adopted.update(orphans)
+            self._adopted.update(dict.fromkeys(orphans, now + ADOPTED_S))
             self._take(orphans)
 
     def _take(self, numbers: Sequence[int]) -> None:
