@@ -25,8 +25,10 @@ the same facts are attributes.
     |   |-- NonRetryableError        raised by an activity: never retried
     |   |-- NonDeterministicWorkflow the code no longer fits the history
     |   |-- UnregisteredName         no such workflow or activity in this program
-    |   `-- WorkflowMisuse           also a ValueError: workflow code broke a rule (yielded a
-    |                                non-task, ...)
+    |   |-- WorkflowMisuse           also a ValueError: workflow code broke a rule (yielded a
+    |   |   |                        non-task, ...)
+    |   |   `-- HistoryTooLong       only an end or continue_as_new is left
+    |   `-- TurnTooLarge             one turn decided more bytes than the limit
     |-- WaitTimeout                  also a TimeoutError: a wait ended before its instance did
     `-- StaleLease                   another orchestrator owns the partition now
 """
@@ -171,6 +173,14 @@ class UnregisteredName(WorkflowError):
 
 class WorkflowMisuse(WorkflowError, ValueError):
     """Workflow code broke a rule of the authoring API."""
+
+
+class HistoryTooLong(WorkflowMisuse):
+    """This generation has consumed `limits.history_events` events; see `Decisions.full`."""
+
+
+class TurnTooLarge(WorkflowError):
+    """What one turn decided is larger than `limits.turn_bytes`; its instance is STALLED."""
 
 
 class WaitTimeout(WfqError, TimeoutError):

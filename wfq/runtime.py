@@ -81,7 +81,7 @@ class WorkflowRuntime:
         self._ready_timeout_s = 30.0 if worker_ready_timeout is None else worker_ready_timeout
         given = concurrency or maximum_concurrent_activity_work_items
         self._concurrency = given or self._target.settings.concurrency
-        limits = Limits(actions_per_turn=self._target.settings.limits.turn_actions)
+        limits = _limits(self._target.settings)
         #: What is registered; the workers' view of the program.
         self.registry = Registry(self._target.codec, limits)
         #: Settings that the program itself gave, by name; flags of `wfq worker` go before them.
@@ -292,6 +292,17 @@ class WorkflowRuntime:
         place = loops.Place(settings, url, namespace)
         job = loops.Job(loops.DEFAULT_ROLES, self.registry)
         return loops.make_loops(place, job, own_process=False)
+
+
+def _limits(settings: Settings) -> Limits:
+    """What the settings allow one instance to do."""
+    given = settings.limits
+    return Limits(
+        actions_per_turn=given.turn_actions,
+        history_events=given.history_events,
+        turn_bytes=int(given.turn_bytes),
+        unknown_grace_ms=int(settings.unknown_grace_s * 1000),
+    )
 
 
 class Loop(Protocol):

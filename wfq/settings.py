@@ -51,11 +51,12 @@ class Limits(BaseModel):
 
     #: One input, output, event or custom status, encoded.
     payload_bytes: Annotated[ByteSize, Field(ge=_KIB)] = ByteSize(_MIB)
-    #: All that one turn decides, encoded.
+    #: All that one turn decides, encoded; over it the instance is STALLED, until it is raised.
     turn_bytes: Annotated[ByteSize, Field(ge=_KIB)] = ByteSize(4 * _MIB)
     #: External events that wait in one instance for a waiter.
     inbox_events: Annotated[int, Field(ge=1)] = 10_000
-    #: Events of one generation; beyond it, continue as new.
+    #: Events that one generation may consume (results, timers, external events). A fifth of it
+    #: is warned of; at it, all but ending and continue_as_new raises HistoryTooLong.
     history_events: Annotated[int, Field(ge=10)] = 50_000
     #: Actions that one turn may decide.
     turn_actions: Annotated[int, Field(ge=1)] = 100_000

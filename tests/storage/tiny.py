@@ -131,7 +131,7 @@ class Owner:
         self.partition = partition
         self.name = name
         self._registry = registry
-        self._writer = CommitWriter(store.ns, partition, QUEUE)
+        self._writer = CommitWriter(store.ns, partition, QUEUE, most_bytes=1 << 22)
         self._tokens = 0
         self._turns = 0
         self._empty = False

@@ -37,7 +37,7 @@ from wfq.core.options import (
 from wfq.core.ports import NO_INPUT, Host, TurnAborted
 from wfq.core.replay import RecordedTurn
 from wfq.core.tasks import SingleTask, Task
-from wfq.errors import NonDeterministicWorkflow, WorkflowMisuse
+from wfq.errors import HistoryTooLong, NonDeterministicWorkflow, WorkflowMisuse
 
 #: Shared by all tasks without input and without other options; never changed.
 _ONLY_NO_INPUT = {"n": True}
@@ -62,6 +62,7 @@ class Decisions:
         "continuation",
         "custom",
         "dying",
+        "full",
         "gen",
         "handed",
         "host",
@@ -116,6 +117,8 @@ class Decisions:
         self.actions: list[Action] = []
         self.limit = -1
         self.dying = False
+        #: The generation's history is at its limit: it may only end, or continue as new.
+        self.full = False
         self.recorded: RecordedTurn | None = None
         self.cancelled: list[tuple[int, str]] = []
         self.handed = 0
@@ -133,7 +136,13 @@ class Decisions:
         self.custom = UNSET
         self.recorded = recorded
         self._custom_at = None
+        self.full = False
         self.limit = self._most_actions
+
+    def fill(self) -> None:
+        """Refuse what would make the history longer, in the present turn."""
+        self.full = True
+        self.limit = 0
 
     def close(self) -> None:
         """Refuse every further decision: between turns, and after the end."""
@@ -253,12 +262,12 @@ class Decisions:
 
     def continue_as_new(self, new_input: Any, save_events: bool) -> None:
         payload = self._encode(new_input, "input of continue_as_new", self.name)
-        self._check_limit()
+        self._check_open()
         self.continuation = (payload, save_events)
 
     def set_custom_status(self, value: Any) -> None:
         payload = self._encode(value, "custom status of", self.name)
-        self._check_limit()
+        self._check_small()
         self.custom = payload
         if self.recorded is not None:
             return
@@ -281,7 +290,7 @@ class Decisions:
         checked_name(name, "the patch name")
         answer = self._patches.get(name)
         if answer is None:
-            self._check_limit()
+            self._check_small()
             if self.recorded is not None:
                 answer = self.recorded.take_patch(name)
             else:
@@ -363,12 +372,29 @@ class Decisions:
         if len(self.actions) >= self.limit:
             self._refuse()
 
+    def _check_open(self) -> None:
+        if self.limit < 0:
+            self._refuse()
+
+    def _check_small(self) -> None:
+        """Check for an action that hardly lengthens a history, and may help to end it."""
+        if self.full:
+            self._check_open()
+        else:
+            self._check_limit()
+
     def _refuse(self) -> None:
         if self.dying:
             # Thrown so that `except Exception` in a `finally` that still runs cannot go on.
             raise TurnAborted(f"instance {self.id!r} was discarded")
         if self.limit < 0:
             raise WorkflowMisuse(f"the context of {self.id!r} was used outside of its own turn")
+        if self.full:
+            raise HistoryTooLong(
+                f"instance {self.id!r} has consumed {self.host.limits.history_events} events since "
+                "it last continued as new, and may only end now; call ctx.continue_as_new() in "
+                "time, or raise limits.history_events"
+            )
         raise WorkflowMisuse(
             f"more than {self.limit} actions in one turn; await some tasks before "
             "scheduling more, or use child workflows"

@@ -99,7 +99,7 @@ class Generation:
             decisions.version = executor.version
             self._turn.version = executor.version
             if not decisions.replaying:
-                self._turn.extra = {"version": executor.version}
+                self._turn.extra = {**(self._turn.extra or {}), "version": executor.version}
         self._turn.ran = True
         extra = self.birth[ev.B_EXTRA]
         given = not (extra and extra.get("noinput"))

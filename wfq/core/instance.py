@@ -31,15 +31,16 @@ class Instance(Intake):
 
     id, inc, gen, name, parent, birth: from the birth record. turns: history elements, the
     birth included. status: as in `Turn`. why: the reason when STALLED, else None. open: the
-    open tasks by task id. size: a rough number of bytes, for bounding a cache; whoever knows
-    the size of payloads may add to it.
+    open tasks by task id. length: events consumed by this generation. size: a rough number of
+    bytes, for bounding a cache; whoever knows the size of payloads may add to it.
     """
 
-    __slots__ = ("_aborted", "_no_code", "size")
+    __slots__ = ("_aborted", "_no_code", "length", "size")
 
     def __init__(self, instance_id: str, birth: Record, host: Host) -> None:
         super().__init__(instance_id, birth, host)
         self.size = _BASE_SIZE
+        self.length = 0
         self._aborted = False
         self._no_code: str | None = None
 
@@ -95,7 +96,11 @@ class Instance(Intake):
             if event[0] == ev.FIRED:
                 last_ms = max(last_ms, self._due_ms(event))
         turn = self._run_turn(
-            events, now_ms if now_ms > last_ms else last_ms, nonce, deferred=self._no_code
+            events,
+            now_ms if now_ms > last_ms else last_ms,
+            nonce,
+            deferred=self._no_code,
+            full=self.length >= self._decisions.host.limits.history_events,
         )
         if self._no_code is not None:
             self._held = []  # whoever loads it with code delivers them from the records
@@ -103,6 +108,7 @@ class Instance(Intake):
             raise TurnAborted(f"the turn of {self.id!r} was aborted")
         if not turn.empty:
             self.turns += 1
+            self.length += len(turn.events)
             self.size += _EVENT_SIZE * len(turn.events) + _ACTION_SIZE * len(turn.actions)
         return turn
 
@@ -161,11 +167,13 @@ class Instance(Intake):
                 self.status = RUNNING
         else:
             recorded = RecordedTurn(record[ev.T_ACTIONS], index)
-            self._run_turn(events, now_ms, nonce, deferred=deferred, recorded=recorded)
+            full = bool(extra and extra.get("full"))
+            self._run_turn(events, now_ms, nonce, deferred=deferred, recorded=recorded, full=full)
             if self._decisions.mismatch is not None:
                 raise TurnAborted  # the workflow swallowed the one that was thrown at it
             if self._end is None:
                 recorded.finish(self._whereabouts(), self._flow.source())
+        self.length += len(events)
         self.size += _EVENT_SIZE * len(events) + _ACTION_SIZE * len(record[ev.T_ACTIONS])
 
     def _whereabouts(self) -> str:

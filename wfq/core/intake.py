@@ -35,8 +35,12 @@ class Intake(Generation):
         *,
         deferred: str | None,
         recorded: RecordedTurn | None = None,
+        full: bool = False,
     ) -> Turn:
-        """Run one turn; `deferred` is the reason why code must not run in it."""
+        """Run one turn; `deferred` is the reason why code must not run in it.
+
+        `full`: the history is at its limit. The record tells, since the limit may be changed.
+        """
         decisions = self._decisions
         decisions.open_turn(now_ms, nonce, recorded)
         turn = self._turn = Turn(self.turns, now_ms, nonce, self.status)
@@ -44,6 +48,9 @@ class Intake(Generation):
         if deferred is not None:
             self._blocked = True
             turn.extra = {"deferred": True}
+        elif full:
+            decisions.fill()
+            turn.extra = {"full": True}
         if self._carried_commands:
             self._obey_carried()
         if self._held and not self._blocked:

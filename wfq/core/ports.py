@@ -48,6 +48,13 @@ class Limits:
     actions_per_turn: int = 100_000
     #: Event ids remembered for deduplication; carried over generations.
     recent_event_ids: int = 1_000
+    #: Events that one generation may consume; from then on the workflow gets HistoryTooLong for
+    #: all but its end and continue_as_new.
+    history_events: int = 50_000
+    #: Bytes of what one turn decides; one that decides more is not committed.
+    turn_bytes: int = 4 * 1024 * 1024
+    #: Milliseconds that an instance waits for code before it is STALLED.
+    unknown_grace_ms: int = 0
 
 
 class Executor(Protocol):

@@ -19,14 +19,15 @@ from wfq.core.events import (
     Event,
     Record,
 )
+from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import CONTINUED, FINAL, Turn
-from wfq.errors import StaleLease
+from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Committed, InstanceCommit
 from wfq.storage.scripts import Call
-from wfq_workers.backoff import one_line
+from wfq_workers.backoff import escaped, one_line
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
 from wfq_workers.orchestrating.partition import (
@@ -213,10 +214,13 @@ class Batch:
             if self._stays and events:
                 entry_id, index = self._last_place(instance_id)
                 position = [engine.queue, entry_id.decode(), index]
-            draft = partition.writer.draft(
-                cached.instance, turn, turns_before=turns_before, nonce=nonce,
-                created=cached.created_ms, position=position,
-            )  # fmt: skip
+            try:
+                draft = partition.writer.draft(
+                    cached.instance, turn, turns_before=turns_before, nonce=nonce,
+                    created=cached.created_ms, position=position,
+                )  # fmt: skip
+            except TurnTooLarge as exc:
+                raise self._set_aside(instance_id, exc) from exc
             self._after(cached, turn)
             if draft is None:
                 continue
@@ -257,10 +261,28 @@ class Batch:
             self.partition.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
             raise StaleLease(f"the turn of instance {instance.id} failed") from exc
 
+    def _set_aside(self, instance_id: str, why: Exception) -> StaleLease:
+        """Have the batch read again, and the instance's events recorded without its code."""
+        log.error("instance %s is stalled: %s", instance_id, one_line(why, 1000))
+        self.partition.set_aside(instance_id, one_line(why, 1000))
+        return StaleLease(f"the turn of instance {instance_id} cannot be committed")
+
+    def _warn_of_length(self, instance: Instance, turn: Turn) -> None:
+        many = self.partition.many_events
+        if instance.length - len(turn.events) <= many and not turn.ended:
+            log.warning(
+                "instance %s of %s has consumed %d events since it last continued as new, of at "
+                "most %d: call ctx.continue_as_new() in time",
+                instance.id, escaped(instance.name), instance.length,
+                self.partition.engine.host.limits.history_events,
+            )  # fmt: skip
+
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""
         partition, instance = self.partition, cached.instance
         cached.busy = False
+        if instance.length > partition.many_events:
+            self._warn_of_length(instance, turn)
         if turn.status in FINAL:
             partition.release(instance.id)
         elif turn.status == CONTINUED:

@@ -19,6 +19,7 @@ from wfq.core.decisions import UNSET
 from wfq.core.events import B_CREATED, B_EXTRA, T_ACTIONS, T_EXTRA, T_NONCE, T_NOW, Action, Record
 from wfq.core.instance import Instance
 from wfq.core.turn import CONTINUED, FINAL, Turn
+from wfq.errors import TurnTooLarge
 from wfq.storage import instances, outbox, timers
 from wfq.storage.keys import Namespace
 from wfq.storage.partitions import DISPATCH_BATCH, DispatchMessage, InstanceCommit
@@ -47,12 +48,16 @@ def created_ms(birth: Record) -> int:
 class CommitWriter:
     """Writes the parts of one partition's commits."""
 
-    __slots__ = ("_namespace", "_partition", "_queue")
+    __slots__ = ("_most_bytes", "_namespace", "_partition", "_queue")
 
-    def __init__(self, namespace: Namespace, partition: int, queue: str) -> None:
+    def __init__(
+        self, namespace: Namespace, partition: int, queue: str, *, most_bytes: int
+    ) -> None:
         self._namespace = namespace
         self._partition = partition
         self._queue = queue
+        #: What one turn may decide, in bytes.
+        self._most_bytes = most_bytes
 
     def draft(
         self,
@@ -67,7 +72,7 @@ class CommitWriter:
         """The part of one turn; None when it leaves nothing to write.
 
         `position` is given where the batch's entries stay in the stream: queue, entry id and
-        field of the last event consumed, for the next owner to skip.
+        field of the last event consumed, for the next owner to skip. Raises: TurnTooLarge.
         """
         record = b""
         if not turn.empty and turn.status != CONTINUED:
@@ -75,6 +80,10 @@ class CommitWriter:
             if position is not None:
                 document[T_EXTRA] = {**(turn.extra or {}), "pos": position}
             record = orjson.dumps(document)
+            if len(record) > self._most_bytes:
+                self._measure(instance, turn)
+        elif len(turn.actions) > 1:
+            self._measure(instance, turn)
         if turn.birth is not None:
             # As in a turn record; one of an earlier generation means nothing any more.
             extra = {k: v for k, v in (turn.birth[B_EXTRA] or {}).items() if k != "pos"}
@@ -103,6 +112,17 @@ class CommitWriter:
         if not record and not part.operation_count:
             return None
         return draft
+
+    def _measure(self, instance: Instance, turn: Turn) -> None:
+        """Refuse what no server may be asked to take. Raises: TurnTooLarge."""
+        size, most = len(orjson.dumps(turn.actions)), self._most_bytes
+        if size > most:
+            raise TurnTooLarge(
+                f"one turn of {instance.name!r} decided {len(turn.actions)} actions of {size} "
+                f"bytes together, over limits.turn_bytes ({most}): await some tasks before "
+                "scheduling more, pass references instead of data, or raise the limit and restart "
+                "the workers"
+            )
 
     def _actions(self, draft: Draft, instance: Instance, turn: Turn) -> None:
         part, nonce, now_ms = draft.part, turn.nonce, turn.now_ms

@@ -20,6 +20,8 @@ log = logging.getLogger("wfq.orchestrator")
 
 #: Owners in a row that an instance may take down in suspect mode before it is set aside.
 ACCUSATIONS = 2
+#: The part of `history_events` at which a long history is warned of.
+WARN_AT = 5
 #: Stands in the lease for one of several instances that run together; no id.
 SOMEBODY = "*"
 #: Milliseconds before an instance whose turn was aborted is tried again.
@@ -36,7 +38,12 @@ class OwnedPartition:
     def __init__(self, engine: Engine, number: int) -> None:
         self.engine = engine
         self.number = number
-        self.writer = CommitWriter(engine.namespace, number, engine.queue)
+        limits = engine.host.limits
+        self.writer = CommitWriter(
+            engine.namespace, number, engine.queue, most_bytes=limits.turn_bytes
+        )
+        #: Events of one generation from which on to warn of its limit.
+        self.many_events = limits.history_events // WARN_AT
         self.position = b"0"
         #: Entries above this came after the lease: their start events are really new.
         self.known_until = (0, 0)
