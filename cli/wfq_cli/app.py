@@ -44,6 +44,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "list": Entry("listing", "list_instances", "List instances, newest first."),
         "count": Entry("listing", "count", "Count instances by status."),
         "history": Entry("instances", "history", "Show what happened in an instance."),
+        "trace": Entry("trace", "trace", "Show an instance as a tree with bars."),
         "explain": Entry("doctor", "explain", "Say what an instance is waiting for."),
         "suspend": Entry("lifecycle", "suspend", "Suspend instances."),
         "resume": Entry("lifecycle", "resume", "Resume suspended instances."),
@@ -61,6 +62,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Setup": {
         "doctor": Entry("doctor", "doctor", "Check the server and every instance."),
+        "graph": Entry("graph", "graph", "Draw a workflow from its source."),
         "lint": Entry("lint", "lint", "Find calls that a replay cannot repeat."),
         "config": Entry("config", "config", "Show the settings and where they come from."),
         "completion": Entry("completion", "completion", "Print a shell completion script."),

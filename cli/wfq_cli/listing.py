@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from functools import wraps
 from itertools import islice
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -16,6 +17,7 @@ from wfq_cli.endings import State
 from wfq_cli.filters import Filter, check_status
 from wfq_cli.parsing import ago, parse_tags
 from wfq_cli.render import Column
+from wfq_cli.screen import Screen
 from wfq_cli.session import Session, open_session
 from wfq_cli.states import LIST_COLUMNS, summary
 from wfq_cli.target import Target, output_option, target_options
@@ -25,6 +27,10 @@ DEFAULT_LIMIT = 100
 
 #: Rows read at a time.
 _PAGE = 200
+
+#: Seconds between two looks of `--watch`; longer where one takes long.
+_BEAT_S = 1.0
+_REST = 5
 
 _COUNT_COLUMNS = (
     Column("STATUS", lambda row: row["runtime_status"]),
@@ -79,15 +85,19 @@ def _filter_options(function: Callable[..., Any]) -> Callable[..., Any]:
     metavar="N",
     help="Rows at most; 0 for all.",
 )
+@click.option("--watch", is_flag=True, help="Redraw until Ctrl-C.")
 @_filter_options
-def list_instances(wanted: Filter, limit: int) -> None:
+def list_instances(wanted: Filter, limit: int, watch: bool) -> None:
     """List instances, newest first.
 
     \b
     wfq list --status failed --since 2h
+    wfq list --watch
     wfq list --name purchase -o ids | xargs wfq terminate
     """
     with open_session() as session:
+        if watch:
+            _watch(session, wanted, limit)
         found = matching(session, wanted)
         rows = (summary(state) for state in (islice(found, limit) if limit else found))
         count = render.print_rows(rows, Target.current().output, LIST_COLUMNS, ident="instance_id")
@@ -95,6 +105,18 @@ def list_instances(wanted: Filter, limit: int) -> None:
             exits.hint(f"no instance fits in namespace {session.settings.namespace!r}")
         elif count == limit and next(found, None) is not None:
             exits.note(f"there are more than {limit}; '--limit 0' shows all")
+
+
+def _watch(session: Session, wanted: Filter, limit: int) -> NoReturn:
+    """Draw the list, with the counts above it, until Ctrl-C."""
+    screen = Screen()
+    while True:
+        began = time.monotonic()
+        rows = [summary(state) for state in islice(matching(session, wanted), limit or None)]
+        totals = [f"{number} {name}" for name, number in counts(session, wanted).items() if number]
+        head = f"{datetime.now():%H:%M:%S}  {', '.join(totals) or 'no instance fits'}"
+        screen.show([head, *render.table_lines(rows, LIST_COLUMNS)])
+        time.sleep(max(_BEAT_S, _REST * (time.monotonic() - began)))
 
 
 @click.command()

@@ -133,6 +133,12 @@ def print_pairs(pairs: Sequence[tuple[str, str]]) -> None:
 
 
 def _print_table(rows: Iterable[Row], columns: Sequence[Column]) -> None:
+    for line in table_lines(rows, columns):
+        click.echo(line)
+
+
+def table_lines(rows: Iterable[Row], columns: Sequence[Column]) -> Iterator[str]:
+    """Yield the lines of a table, titles first; nothing where there are no rows."""
     total = terminal_width()
     source = iter(rows)
     first = True
@@ -146,10 +152,10 @@ def _print_table(rows: Iterable[Row], columns: Sequence[Column]) -> None:
         widths[-1] = max(8, min(widths[-1], total - sum(widths[:-1]) - 2 * len(columns) + 2))
         if first:
             titles = [column.title for column in columns]
-            click.secho(_line(titles, widths, columns, plain=True), bold=True)
+            yield click.style(_line(titles, widths, columns, plain=True), bold=True)
         first = False
         for line in cells:
-            click.echo(_line(line, widths, columns))
+            yield _line(line, widths, columns)
 
 
 def _line(

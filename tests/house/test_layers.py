@@ -19,6 +19,7 @@ LAYERS = (
     ("wfq.core",),
     (
         "wfq.activity_context",
+        "wfq.analysis",
         "wfq.codec",
         "wfq.depends",
         "wfq.jsonform",
