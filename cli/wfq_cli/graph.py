@@ -6,7 +6,7 @@ import click
 
 from wfq.analysis.describing import graph_of
 from wfq.analysis.mermaid import to_mermaid
-from wfq.analysis.reading import NoSource
+from wfq.analysis.sources import NoSource
 from wfq.analysis.svg import to_svg
 from wfq.apps import App, load_app
 from wfq.errors import ConfigurationError

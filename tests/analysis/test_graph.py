@@ -14,7 +14,7 @@ from wfq.analysis.describing import MAX_BYTES, describe_workflows, graph_of
 from wfq.analysis.graph import Attempt, Branch, Graph, Group, Loop, Part, Step
 from wfq.analysis.layout import lay_out
 from wfq.analysis.mermaid import to_mermaid
-from wfq.analysis.reading import NoSource, read_function, read_source
+from wfq.analysis.sources import NoSource, read_function, read_source
 from wfq.analysis.svg import to_svg
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from wfq.analysis.graph import Graph
 from wfq.analysis.progress import Progress, lay_over
-from wfq.analysis.reading import read_source
+from wfq.analysis.sources import read_source
 from wfq.analysis.spans import Span, spans_of
 from wfq.analysis.svg import to_svg
 from wfq.core.history import HistoryEvent

@@ -12,7 +12,7 @@ import orjson
 from pydantic import TypeAdapter
 
 from wfq.analysis.graph import Graph
-from wfq.analysis.reading import NoSource, read_function
+from wfq.analysis.sources import NoSource, read_function
 from wfq.registry import Registry, WorkflowEntry
 from wfq.signatures import EMPTY
 

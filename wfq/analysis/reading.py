@@ -8,14 +8,20 @@ is shown where it is made.
 from __future__ import annotations
 
 import ast
-import inspect
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
-from wfq.analysis.graph import Arm, Attempt, Block, Branch, Graph, Group, Loop, Part, Step, StepKind
+from wfq.analysis.graph import Arm, Attempt, Block, Branch, Group, Loop, Part, Step, StepKind
+from wfq.analysis.syntax import (
+    FunctionNode,
+    arguments,
+    awaited_names,
+    group_mode,
+    held_by,
+    in_order,
+    options_text,
+)
 from wfq.analysis.wording import duration_text, source_text
 
 #: Steps of one picture; a larger one helps nobody.
@@ -23,7 +29,6 @@ MAX_STEPS = 300
 #: Functions within functions that are followed.
 _DEPTH = 4
 
-FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 #: Returns the registered name of what an expression (a name, an attribute) stands for.
 Resolve = Callable[[ast.expr], str | None]
 
@@ -35,84 +40,11 @@ _CALLS: Mapping[str, StepKind] = {
     "send_event": "send",
     "continue_as_new": "again",
 }
-_GROUPS = {"when_all": "all", "when_any": "any"}
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
 
-class NoSource(ValueError):
-    """The source of a function cannot be found or read."""
-
-
-def read_function(
-    function: Callable[..., Any], name: str, refer: Callable[[Any], str | None] | None = None
-) -> Graph:
-    """Return the graph of a workflow function.
-
-    refer: the registered name of an activity or workflow function, None for anything else; by
-    default what a function is called in the source. Raises: NoSource.
-    """
-    plain = inspect.unwrap(function)
-    code = getattr(plain, "__code__", None)
-    if code is None:
-        raise NoSource(f"workflow {name!r} is not a function with a source")
-    names = {**getattr(plain, "__globals__", {}), **_closure(plain)}
-
-    def resolve(node: ast.expr) -> str | None:
-        found = _value_of(node, names)
-        return refer(found) if refer is not None and callable(found) else None
-
-    try:
-        source = Path(code.co_filename).read_bytes()
-        return read_source(source, code.co_filename, code.co_firstlineno, name, resolve)
-    except (OSError, SyntaxError, ValueError, RecursionError) as exc:
-        raise NoSource(f"the source of workflow {name!r} cannot be read: {exc}") from exc
-
-
-def read_source(
-    source: bytes | str, path: str, line: int, name: str, resolve: Resolve | None = None
-) -> Graph:
-    """Return the graph of the function that begins at `line`, decorators included.
-
-    Raises: SyntaxError, ValueError.
-    """
-    module = ast.parse(source, path)
-    for node in ast.walk(module):
-        if isinstance(node, FunctionNode) and line in (node.lineno, _first_line(node)):
-            return _graph(module, node, Path(path).name, name, resolve or (lambda _: None))
-    raise ValueError(f"no function begins at line {line}")
-
-
-def _graph(
-    module: ast.Module, function: FunctionNode, file: str, name: str, resolve: Resolve
-) -> Graph:
-    functions = {node.name: node for node in module.body if isinstance(node, FunctionNode)}
-    reader = _Reader(_Shared(functions, resolve), function, 0)
-    about = (ast.get_docstring(function) or "").strip().partition("\n")[0]
-    return Graph(name, tuple(reader.block(function.body)), about[:200], file, function.lineno)
-
-
-def _first_line(node: FunctionNode) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-
-
-def _closure(function: Any) -> dict[str, Any]:
-    try:
-        return dict(inspect.getclosurevars(function).nonlocals)
-    except (TypeError, ValueError):
-        return {}
-
-
-def _value_of(node: ast.expr, names: Mapping[str, Any]) -> Any:
-    """What a name, or a module's attribute, stands for; None when that needs a run."""
-    if isinstance(node, ast.Name):
-        return names.get(node.id)
-    if isinstance(node, ast.Attribute) and inspect.ismodule(owner := _value_of(node.value, names)):
-        return getattr(owner, node.attr, None)
-    return None
-
-
 @dataclass(slots=True)
-class _Shared:
+class Shared:
     """What the readers of one workflow share: the functions around it, and the count of steps."""
 
     functions: Mapping[str, FunctionNode]
@@ -124,16 +56,16 @@ class _Shared:
         return self.count - 1
 
 
-class _Reader:
+class Reader:
     """Reads the body of one function."""
 
-    def __init__(self, shared: _Shared, function: FunctionNode, depth: int) -> None:
+    def __init__(self, shared: Shared, function: FunctionNode, depth: int) -> None:
         self._shared = shared
         self._function = function
         self._depth = depth
         parameters = [*function.args.posonlyargs, *function.args.args]
         self._ctx = parameters[0].arg if parameters else "ctx"
-        self._awaited = set(_awaited_names(function))
+        self._awaited = set(awaited_names(function))
         #: Tasks that were made and are awaited further down, by the name that holds them.
         self._pending: dict[str, list[tuple[Block, int]]] = {}
         self._loops = 0
@@ -198,7 +130,7 @@ class _Reader:
     def _simple(self, node: ast.stmt) -> list[Block]:
         """A statement without statements in it; tasks may be kept under a name for later."""
         made = list(self._made(node))
-        holders = [name for name in _held_by(node) if name in self._awaited - {self._ctx}]
+        holders = [name for name in held_by(node) if name in self._awaited - {self._ctx}]
         placed: list[Block] = []
         for block, was_awaited in made:
             if was_awaited or not _is_task(block):
@@ -288,10 +220,10 @@ class _Reader:
                 for block in self._awaits(value):
                     yield block, True
             case ast.Call() if self._kind_of(node) is not None:
-                for argument in _arguments(node):
+                for argument in arguments(node):
                     yield from self._made(argument)
                 yield self._call(node), False
-            case ast.Call() if _group_mode(node) is not None:
+            case ast.Call() if group_mode(node) is not None:
                 yield self._group(node), False
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
                 yield from self._comprehension(node)
@@ -307,13 +239,13 @@ class _Reader:
             case _ if isinstance(node, _SCOPES):
                 return
             case _:
-                for child in _in_order(node):
+                for child in in_order(node):
                     yield from self._made(child)
 
     def _awaits(self, value: ast.expr) -> list[Block]:
         """The blocks of what is awaited."""
         if isinstance(value, ast.Call):
-            if self._kind_of(value) is not None or _group_mode(value) is not None:
+            if self._kind_of(value) is not None or group_mode(value) is not None:
                 return [block for block, _ in self._made(value)]
             part = self._part(value)
             if part is not None:
@@ -343,12 +275,12 @@ class _Reader:
 
     def _group(self, node: ast.Call) -> Block:
         """The tasks given to when_all or when_any."""
-        mode = _group_mode(node)
-        arguments = _arguments(node)
-        items = [item for argument in arguments for item in self._items(argument)]
+        mode = group_mode(node)
+        given = arguments(node)
+        items = [item for argument in given for item in self._items(argument)]
         if not items:
             # Which tasks these are is decided while it runs.
-            shown = source_text(arguments[0]) if arguments else "nothing"
+            shown = source_text(given[0]) if given else "nothing"
             which = "all" if mode == "all" else "any"
             return self._step("wait", f"wait for {which} of {shown}", node)
         if len(items) == 1 and isinstance(items[0], Step) and items[0].many:
@@ -376,11 +308,11 @@ class _Reader:
         if not isinstance(call.func, ast.Name) or self._depth >= _DEPTH:
             return None
         function = self._shared.functions.get(call.func.id)
-        passed = any(isinstance(a, ast.Name) and a.id == self._ctx for a in _arguments(call))
+        passed = any(isinstance(a, ast.Name) and a.id == self._ctx for a in arguments(call))
         if function is None or function is self._function or not passed:
             return None
-        before = [block for argument in _arguments(call) for block, _ in self._made(argument)]
-        inner = _Reader(self._shared, function, self._depth + 1)
+        before = [block for argument in arguments(call) for block, _ in self._made(argument)]
+        inner = Reader(self._shared, function, self._depth + 1)
         body = [b for b in inner.block(function.body) if not _is_plain_return(b)]
         if not _has_steps(body):
             return before
@@ -407,7 +339,7 @@ class _Reader:
                 name = self._name_of(target)
                 label = name or source_text(target)
                 step = self._step(kind, label, node, name)
-                return replace(step, detail=_options_text(options))
+                return replace(step, detail=options_text(options))
             case "timer":
                 due = first or options.get("fire_at")
                 return replace(self._step(kind, "timer", node), detail=duration_text(due))
@@ -446,50 +378,6 @@ class _Reader:
 _MODES = {"all": "all of them", "any": "the first of them"}
 
 
-def _awaited_names(function: FunctionNode) -> Iterator[str]:
-    """Names in what is awaited, or given to when_all and when_any."""
-    for node in ast.walk(function):
-        waits = isinstance(node, ast.Yield | ast.Await | ast.YieldFrom)
-        if waits or (isinstance(node, ast.Call) and _group_mode(node) is not None):
-            yield from (part.id for part in ast.walk(node) if isinstance(part, ast.Name))
-
-
-def _held_by(node: ast.stmt) -> Iterator[str]:
-    """Names that a statement binds, or stores into: ``a =``, ``a[k] =``, ``a.append(...)``."""
-    targets: Iterable[ast.expr] = ()
-    match node:
-        case ast.Assign():
-            targets = node.targets
-        case ast.AugAssign() | ast.AnnAssign():
-            targets = [node.target]
-        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.expr() as owner))):
-            targets = [owner]
-        case _:
-            pass
-    for target in targets:
-        yield from (part.id for part in ast.walk(target) if isinstance(part, ast.Name))
-
-
-def _group_mode(call: ast.Call) -> str | None:
-    function = call.func
-    name = function.attr if isinstance(function, ast.Attribute) else None
-    return _GROUPS.get(function.id if isinstance(function, ast.Name) else name or "")
-
-
-def _arguments(call: ast.Call) -> list[ast.expr]:
-    return [*call.args, *(word.value for word in call.keywords)]
-
-
-def _in_order(node: ast.AST) -> Iterator[ast.AST]:
-    """The parts of a node in the order of evaluation: what is assigned comes before its target."""
-    if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign) and node.value is not None:
-        yield node.value
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-        yield from targets
-    else:
-        yield from ast.iter_child_nodes(node)
-
-
 def _is_task(block: Block) -> bool:
     return not (isinstance(block, Step) and block.kind in ("send", "again"))
 
@@ -514,14 +402,3 @@ def _is_step(blocks: Sequence[Block], kind: StepKind) -> bool:
 
 def _is_plain_return(block: Block) -> bool:
     return isinstance(block, Step) and block.kind == "return"
-
-
-def _options_text(options: Mapping[str, ast.expr]) -> str:
-    told = []
-    if "retry_policy" in options:
-        told.append("with retries")
-    if "timeout" in options:
-        told.append(f"at most {duration_text(options['timeout'])}")
-    if "queue" in options or "app_id" in options:
-        told.append(f"on {source_text(options.get('queue') or options['app_id'])}")
-    return ", ".join(told)
