@@ -115,7 +115,7 @@ class Settings(BaseSettings):
     max_deliveries: Annotated[int, Field(ge=1)] = 5
     #: A turn that runs longer is aborted.
     turn_timeout_s: Annotated[Seconds, Field(gt=0)] = 10.0
-    #: How long an activity may wait for a worker that knows its name, before STALLED.
+    #: How long an activity or a workflow may wait for a worker that knows its name, before STALLED.
     unknown_grace_s: Seconds = 30.0
     #: From the first SIGTERM to the end of running activities.
     drain_s: Seconds = 30.0

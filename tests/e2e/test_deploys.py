@@ -13,6 +13,9 @@ from wfq.management.state import WorkflowState
 
 pytestmark = pytest.mark.processes
 
+#: Missing code is an alarm after so long.
+IMPATIENT = {"WFQ_UNKNOWN_GRACE_S": "1"}
+
 ORDER = """
 import wfq as wf
 
@@ -70,7 +73,7 @@ def test_code_that_does_not_fit_stalls_the_instance_until_fitting_code_is_back(
 
 def test_an_instance_whose_workflow_nobody_has_waits_for_it(fleet_for: FleetFor) -> None:
     fleet = fleet_for(ORDER.format(first="reserve").replace("def order", "def other"))
-    without = fleet.worker()
+    without = fleet.worker(env=IMPATIENT)
     order = fleet.client.schedule_new_workflow("order", input=1)
     poll(lambda: is_in(fleet, order, "STALLED"), 15)
     assert "'order'" in (state_of(fleet, order).stalled_reason or "")
@@ -124,7 +127,7 @@ def test_an_instance_ends_on_the_version_it_started_with(fleet_for: FleetFor) ->
     assert second.stop() == 0
 
     fleet.app.write_text(VERSIONED.format(versions=two))
-    fleet.worker()
+    fleet.worker(env=IMPATIENT)
     fleet.client.raise_workflow_event(stranded, "go")
     poll(lambda: is_in(fleet, stranded, "STALLED"), 15)
     assert "'v1'" in (state_of(fleet, stranded).stalled_reason or "")

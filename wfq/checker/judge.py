@@ -152,6 +152,8 @@ def _wakes(evidence: Evidence, wrong: list[tuple[str, str]], kinds: list[str]) -
         yield "suspended, until it is resumed"
     elif state.status == "STALLED":
         yield f"stalled: {state.fields.get('stalled')}"
+    elif state.fields.get("stalled"):
+        yield f"waits for code: {state.fields['stalled']}"
     if waiting:
         yield waiting
     if not ledger.begun:

@@ -25,6 +25,7 @@ class Generation:
     __slots__ = (
         "_blocked",
         "_carried_commands",
+        "_codeless_since",
         "_decisions",
         "_end",
         "_executor",
@@ -70,6 +71,9 @@ class Generation:
         #: Ids of recent external events and commands, oldest first.
         self._recent: dict[str, None] = {}
         self._start_seen = False
+        #: When an instance without code began to wait for some; None where it has it, or where
+        #: something else keeps it from running.
+        self._codeless_since: int | None = None
         #: Tasks whose activity no worker knows, and what was said about each.
         self._stuck: dict[int, str] = {}
         self._carried_commands: list[Event] = []

@@ -19,6 +19,8 @@ _STATUS_OF = {
     act.CONTINUE_AS_NEW: CONTINUED,
 }
 
+#: Stands for the time of the first turn without code.
+_FROM_NOW = -1
 #: Rough bytes of an instance without tasks, of a consumed event and of a decided action.
 _BASE_SIZE, _EVENT_SIZE, _ACTION_SIZE = 2_000, 200, 300
 
@@ -35,7 +37,7 @@ class Instance(Intake):
     bytes, for bounding a cache; whoever knows the size of payloads may add to it.
     """
 
-    __slots__ = ("_aborted", "_no_code", "length", "size")
+    __slots__ = ("_aborted", "_no_code", "_was_deferred", "length", "size")
 
     def __init__(self, instance_id: str, birth: Record, host: Host) -> None:
         super().__init__(instance_id, birth, host)
@@ -43,6 +45,8 @@ class Instance(Intake):
         self.length = 0
         self._aborted = False
         self._no_code: str | None = None
+        #: Whether the last turn on record was one without code.
+        self._was_deferred = False
 
     @classmethod
     def load(
@@ -58,15 +62,20 @@ class Instance(Intake):
         instance = cls(instance_id, records[0], host)
         version, begun = _version_of(records)
         instance._decisions.version = version
+        waits = False
         if stalled is None:
             asked = "" if begun and version is None else version
             instance._executor = host.resolve(instance.name, asked)
             if instance._executor is None:
                 of = f" version {version!r}" if version else ""
                 stalled = f"no worker has the workflow {instance.name!r}{of}"
+                waits = True
         instance._no_code = instance.why = stalled
         if len(records) > 1:
             instance._replay(records)
+            instance._was_deferred = _is_deferred(records[-1])
+        if waits:
+            instance._codeless_since = _codeless_since(records)
         return instance
 
     @property
@@ -84,6 +93,11 @@ class Instance(Intake):
         """Whether turns run the workflow's code."""
         return self._no_code is None
 
+    @property
+    def lacks_code(self) -> bool:
+        """Whether nobody here has the workflow, or the version of it."""
+        return self._codeless_since is not None
+
     def apply(self, events: list[Event], now_ms: int, nonce: str) -> Turn:
         """Run one turn: consume `events` in order, advancing the code after each.
 
@@ -95,6 +109,8 @@ class Instance(Intake):
         for event in events:
             if event[0] == ev.FIRED:
                 last_ms = max(last_ms, self._due_ms(event))
+        if self._codeless_since == _FROM_NOW:
+            self._codeless_since = max(now_ms, last_ms)
         turn = self._run_turn(
             events,
             now_ms if now_ms > last_ms else last_ms,
@@ -102,6 +118,9 @@ class Instance(Intake):
             deferred=self._no_code,
             full=self.length >= self._decisions.host.limits.history_events,
         )
+        if self._was_deferred and self._no_code is None:
+            turn.has_code_again = True
+            self._was_deferred = False
         if self._no_code is not None:
             self._held = []  # whoever loads it with code delivers them from the records
         if self._aborted:
@@ -157,22 +176,24 @@ class Instance(Intake):
 
     def _replay_turn(self, record: Record, index: int) -> None:
         events, now_ms, nonce = record[ev.T_EVENTS], record[ev.T_NOW], record[ev.T_NONCE]
-        extra = record[ev.T_EXTRA]
-        deferred = "deferred" if extra and extra.get("deferred") else None
+        extra = record[ev.T_EXTRA] or {}
+        deferred = "deferred" if extra.get("deferred") else None
         self.turns = index
         if self._no_code is not None:
             self._run_turn(events, now_ms, nonce, deferred=self._no_code)
             self._adopt(record)
-            if deferred is None and self.status == STALLED:
+            if self.status == STALLED and deferred is None:
                 self.status = RUNNING
         else:
             recorded = RecordedTurn(record[ev.T_ACTIONS], index)
-            full = bool(extra and extra.get("full"))
+            full = bool(extra.get("full"))
             self._run_turn(events, now_ms, nonce, deferred=deferred, recorded=recorded, full=full)
             if self._decisions.mismatch is not None:
                 raise TurnAborted  # the workflow swallowed the one that was thrown at it
             if self._end is None:
                 recorded.finish(self._whereabouts(), self._flow.source())
+        if self.status == STALLED and extra.get("grace"):
+            self.status = RUNNING
         self.length += len(events)
         self.size += _EVENT_SIZE * len(events) + _ACTION_SIZE * len(record[ev.T_ACTIONS])
 
@@ -197,6 +218,20 @@ class Instance(Intake):
                 self._end = action
                 self.status = _STATUS_OF[code]
         self._held = []
+
+
+def _is_deferred(record: Record) -> bool:
+    return record[0] == ev.TURN and bool((record[ev.T_EXTRA] or {}).get("deferred"))
+
+
+def _codeless_since(records: list[Record]) -> int:
+    """When the instance was first found without code, of the time that still lasts."""
+    since = _FROM_NOW
+    for record in reversed(records):
+        if not _is_deferred(record):
+            break
+        since = record[ev.T_NOW]
+    return since
 
 
 def _version_of(records: list[Record]) -> tuple[str | None, bool]:

@@ -18,6 +18,8 @@ from wfq.core.turn import RUNNING, STALLED, SUSPENDED, Turn
 
 #: Marks the id of a lifecycle command among the recent event ids.
 _COMMAND = "\n"
+#: Milliseconds between looks for code: at first, and at most.
+_FIRST_LOOK_MS, _LOOK_MS = 1_000, 5_000
 
 
 class Intake(Generation):
@@ -82,6 +84,13 @@ class Intake(Generation):
             self.why = None
             self.status = SUSPENDED if self._decisions.suspended else RUNNING
             return
+        if self._codeless_since is not None and self._is_in_time(turn, self._codeless_since):
+            turn.lacks_code = deferred
+            # For whoever replays it, with whatever settings.
+            turn.extra = {"deferred": True, "grace": True}
+            suspended = self._decisions.suspended
+            self.status, self.why = (SUSPENDED, None) if suspended else (RUNNING, deferred)
+            return
         why = deferred or next(iter(self._stuck.values()))
         if self._decisions.suspended:
             self.why = None
@@ -89,6 +98,17 @@ class Intake(Generation):
         else:
             turn.stalled = self.why = why
             self.status = STALLED
+
+    def _is_in_time(self, turn: Turn, since_ms: int) -> bool:
+        """Whether an instance without code is still given time to find some.
+
+        It is woken again and again: its partition may go to an orchestrator that has the code.
+        """
+        now_ms = turn.now_ms
+        end_ms = since_ms + self._decisions.host.limits.unknown_grace_ms
+        waited_ms = now_ms - since_ms
+        turn.look_again_ms = min(end_ms, now_ms + max(_FIRST_LOOK_MS, min(waited_ms, _LOOK_MS)))
+        return now_ms < end_ms
 
     # -- one event each
 

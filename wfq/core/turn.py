@@ -28,7 +28,9 @@ class Turn:
     was dropped is not among them. actions, extra: of the record. ran: user code was run.
     ran_to_end: the generation ended in this turn.
     status_before, status: RUNNING, SUSPENDED, STALLED, COMPLETED, FAILED, TERMINATED,
-    CONTINUED. stalled: why, when the status is STALLED.
+    CONTINUED. stalled: why, when the status is STALLED. lacks_code: why it waits, while it is
+    given time to find code before it is STALLED. look_again_ms: when to wake it meanwhile.
+    has_code_again: the first turn with code after some without.
     cancel_timers: (task_id, nonce) of timers set by earlier turns that are not needed any more.
     drop_tasks: (task_id, nonce, action) of activities scheduled by earlier turns that are still
     open though the generation has ended.
@@ -49,6 +51,9 @@ class Turn:
     ran = False
     ran_to_end = False
     stalled: str | None = None
+    lacks_code: str | None = None
+    look_again_ms = 0
+    has_code_again = False
     cancel_timers: Sequence[tuple[int, str]] = ()
     drop_tasks: Sequence[tuple[int, str, Action]] = ()
     custom: Payload = UNSET

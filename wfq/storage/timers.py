@@ -18,6 +18,11 @@ def timer_member(queue: str, instance_id: str, task_id: int, nonce: str) -> str:
     return f'T {queue} {instance_id} ["F",{task_id},"{nonce}"]'
 
 
+def wake_member(queue: str, instance_id: str, incarnation: str) -> str:
+    """The member of a wake-up: the instance is looked at again, and nothing else happens."""
+    return f'T {queue} {instance_id} ["W","{incarnation}"]'
+
+
 def delayed_start_member(queue: str, instance_id: str, incarnation: str) -> str:
     """The member of a start that waits for its time."""
     return f"S {queue} {instance_id} {incarnation}"

@@ -21,12 +21,13 @@ from wfq.core.events import (
 )
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
-from wfq.core.turn import CONTINUED, FINAL, Turn
+from wfq.core.turn import CONTINUED, FINAL, STALLED, Turn
 from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Committed, InstanceCommit
 from wfq.storage.scripts import Call
+from wfq.storage.timers import wake_member
 from wfq_workers.backoff import escaped, one_line
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
@@ -225,7 +226,7 @@ class Batch:
             if draft is None:
                 continue
             if turn.stalled == ABORTED:
-                member = f'T {engine.queue} {instance_id} ["W","{cached.instance.inc}"]'
+                member = wake_member(engine.queue, instance_id, cached.instance.inc)
                 draft.part.add("T", now_ms + ABORTED_RETRY_MS, member)
             if self._stays and turn.empty:
                 self._late.append(draft.part)
@@ -277,12 +278,25 @@ class Batch:
                 self.partition.engine.host.limits.history_events,
             )  # fmt: skip
 
+    def _warn_of_code(self, instance: Instance, turn: Turn) -> None:
+        """Say once a workflow what its instances lack: there may be thousands."""
+        engine = self.partition.engine
+        reason = turn.lacks_code or instance.why or ""
+        if turn.status_before == turn.status == STALLED or reason in engine.lacking:
+            return
+        engine.lacking.add(reason)
+        grace_s = engine.host.limits.unknown_grace_ms / 1000
+        then = f"STALLED unless some comes within {grace_s:g} s" if turn.lacks_code else "STALLED"
+        log.warning("instance %s waits for code: %s; %s", instance.id, escaped(reason), then)
+
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""
         partition, instance = self.partition, cached.instance
         cached.busy = False
         if instance.length > partition.many_events:
             self._warn_of_length(instance, turn)
+        if instance.lacks_code:
+            self._warn_of_code(instance, turn)
         if turn.status in FINAL:
             partition.release(instance.id)
         elif turn.status == CONTINUED:

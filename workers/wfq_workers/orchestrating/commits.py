@@ -107,6 +107,12 @@ class CommitWriter:
             self._status(part, instance, turn, created)
         elif turn.status == "STALLED" and turn.stalled is not None:
             part.add("S", "stalled", turn.stalled)
+        if turn.lacks_code is not None:
+            self._wait_for_code(part, instance, turn)
+        elif turn.status_before != "STALLED" and (
+            turn.has_code_again or (turn.ended and instance.lacks_code)
+        ):
+            part.add("D", "stalled")
         for child_id, child_inc in turn.children_to_terminate:
             self._terminate_child(part, child_id, child_inc, nonce)
         if not record and not part.operation_count:
@@ -280,6 +286,14 @@ class CommitWriter:
             part.add("D", "stalled")
         if before != after and after not in FINAL:
             part.add("I", before, after, created)
+
+    def _wait_for_code(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
+        """Say why it does not go on, and wake it to look again."""
+        if not turn.empty:
+            part.add("S", "stalled", turn.lacks_code or "")
+        part.add(
+            "T", turn.look_again_ms, timers.wake_member(self._queue, instance.id, instance.inc)
+        )
 
     def _tell_parent(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
         if instance.parent is None or turn.parent_event is None:

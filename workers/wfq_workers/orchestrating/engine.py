@@ -167,6 +167,8 @@ class Engine:
     watch: TurnWatch
     clock: ServerClock = field(default_factory=ServerClock)
     cache: InstanceCache = field(default_factory=InstanceCache)
+    #: What instances lacked code, as far as that was said.
+    lacking: set[str] = field(default_factory=set)
     _counter: itertools.count[int] = field(default_factory=itertools.count)
     _taught: bool = False
 
