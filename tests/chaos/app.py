@@ -254,6 +254,20 @@ def parked(ctx: wf.WorkflowContext, depth: int) -> Steps:
 
 
 @wfr.workflow
+def resident(ctx: wf.WorkflowContext, given: dict[str, Any]) -> Steps:
+    """Take some events and never end, with everything open that can wake an instance."""
+    ctx.create_timer(timedelta(hours=1))
+    ctx.call_activity(flaky, input=99, retry_policy=_policy(timedelta(minutes=30), 5))
+    ctx.call_child_workflow(parked, input=0)
+    taken = []
+    for _ in range(given["takes"]):
+        taken.append((yield ctx.wait_for_external_event("go")))
+    yield ctx.call_activity(echo, input=taken)
+    yield ctx.wait_for_external_event("never", timeout=timedelta(hours=2))
+    return "unexpected"
+
+
+@wfr.workflow
 def patient(ctx: wf.WorkflowContext, seconds: float) -> Steps:
     """An activity that outlives its lease several times, and one that overruns its timeout."""
     took = yield ctx.call_activity(slow, input=seconds)

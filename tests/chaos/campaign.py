@@ -19,7 +19,7 @@ from tests.chaos.load import Load
 from tests.chaos.nemesis import KINDS, Fault, Nemesis, draw_plan
 from tests.chaos.powercut import PowerCuts, Window
 from tests.chaos.shapes import Job, draw_jobs
-from tests.chaos.verdict import PASSWORD, Verdict, read_logs
+from tests.chaos.verdict import PASSWORD, Verdict, read_logs, root_of
 from tests.faults.proxy import Proxy, ProxyLoop
 from tests.servers import Kind, LocalServer
 from wfq.storage.keys import Namespace
@@ -56,6 +56,8 @@ class Options:
     #: Whether the plan may cut the power: then what was acknowledged last is asked for again.
     lossy: bool = False
     mutation: str = ""
+    #: Weights of shapes that are not their own.
+    shapes: Mapping[str, int] = field(default_factory=dict)
     cores: int = 2
     #: Seconds without any progress after which what has not ended is stuck.
     stuck_s: float = STUCK_S
@@ -177,7 +179,8 @@ class Round:
         self.fleet.tend()
         self.fleet.wait_ready()
         load = Load(
-            self._clients.url, self._ledger, draw_jobs(options.seed, lossy=options.lossy),
+            self._clients.url, self._ledger,
+            draw_jobs(options.seed, lossy=options.lossy, favour=options.shapes),
             threads=4, per_second=options.per_second,
         )  # fmt: skip
         plan = options.plan or draw_plan(options.seed, options.seconds, options.kinds)
@@ -195,7 +198,7 @@ class Round:
             self._repeat(load.jobs, power.windows)
         self.fleet.heal()
         self.fleet.wait_ready()
-        self._wait_for_quiet()
+        self._wait_for_quiet({job.instance_id for job in load.jobs if job.shape.stays})
         verdict = Verdict(
             self._link, self.namespace, load.jobs, read_ledgers(self._ledger_directory)
         )
@@ -229,24 +232,31 @@ class Round:
             self.report.violations.append("repeated requests had no outcome after 60 s")
         self.report.violations += load.errors
 
-    def _wait_for_quiet(self) -> None:
-        """Wait until nothing lives and nothing moves, or nothing has moved for long."""
+    def _wait_for_quiet(self, staying: set[str]) -> None:
+        """Wait until nothing lives and nothing moves, or nothing has moved for long.
+
+        staying: ids of those that never end.
+        """
         last, since = "", time.monotonic()
         while time.monotonic() - since < self._options.stuck_s:
             self.fleet.tend()
             now = self._state()
             if now != last:
                 last, since = now, time.monotonic()
-            elif time.monotonic() - since > 3.0 and not self._alive():
+            elif time.monotonic() - since > 3.0 and not self._alive(staying):
                 return
             time.sleep(0.25)
-        log.warning("%d instances have not ended", self._alive())
+        log.warning("%d instances have not ended", self._alive(staying))
 
-    def _alive(self) -> int:
+    def _alive(self, staying: set[str]) -> int:
+        """The number of live instances that are still to end."""
         return sum(
-            int(self._link.command("ZCARD", self.namespace.index(partition, status)))
+            root_of(member.decode()) not in staying
             for partition in range(self.namespace.partitions)
             for status in ("RUNNING", "PENDING", "SUSPENDED", "STALLED")
+            for member in self._link.command(
+                "ZRANGE", self.namespace.index(partition, status), 0, -1
+            )
         )
 
     def _state(self) -> str:

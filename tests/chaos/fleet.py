@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,8 +44,8 @@ class Member:
     frozen: bool = False
     #: Monotonic seconds before which it is not started again.
     rests_until: float = 0.0
-    #: Failpoints of its next life, and whether its present one has some.
-    failpoints: str = ""
+    #: Failpoints of its next lives, and whether its present one has some.
+    failpoints: Sequence[str] = ()
     armed: bool = False
     starts: int = 0
 
@@ -73,8 +73,8 @@ class Fleet:
             "CHAOS_MUTATION": self.mutation,
         }
         if member.failpoints:
-            env["WFQ_FAILPOINTS"] = member.failpoints
-        member.armed, member.failpoints = bool(member.failpoints), ""
+            env["WFQ_FAILPOINTS"] = member.failpoints[0]
+        member.armed, member.failpoints = bool(member.failpoints), member.failpoints[1:]
         member.process = self.processes.python(
             "-m", "tests.chaos.worker", "worker", "tests.chaos.app", "--only", member.roles,
             env=env, cwd=ROOT, name=f"{member.name}-{member.starts}",
@@ -91,8 +91,8 @@ class Fleet:
                     self.counts["starts after a death"] += 1
                 self.start(member)
 
-    def kill(self, name: str, rest_s: float = 0.0, failpoints: str = "") -> None:
-        """SIGKILL a member; it starts again after `rest_s`, with `failpoints` armed."""
+    def kill(self, name: str, rest_s: float = 0.0, failpoints: Sequence[str] = ()) -> None:
+        """SIGKILL a member; it starts again after `rest_s`. failpoints: of its next lives."""
         member = self.members[name]
         member.rests_until = time.monotonic() + rest_s
         member.failpoints = failpoints
@@ -126,7 +126,7 @@ class Fleet:
         """Thaw everything, and have every member run without failpoints."""
         for member in self.members.values():
             self.thaw(member.name)
-            member.failpoints = ""
+            member.failpoints = ()
             if member.armed:
                 self.kill(member.name)
             member.rests_until = 0.0

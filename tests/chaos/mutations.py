@@ -10,10 +10,11 @@ from hashlib import sha1
 from typing import Any
 
 from wfq.core import events as ev
-from wfq.core.events import Event
+from wfq.core.events import Event, Record
 from wfq.core.intake import _HANDLERS, Intake
 from wfq.storage import scripts
 from wfq.storage.scripts import Argument, Script
+from wfq_workers.orchestrating.batch import Batch
 from wfq_workers.orchestrating.connection import Wait
 from wfq_workers.orchestrating.lane import Lane
 
@@ -78,8 +79,18 @@ def early_ack() -> None:
     Lane._blocked_read = read_and_drop  # type: ignore[method-assign]
 
 
+def no_position() -> None:
+    """The next owner does not look how far a partial commit of the one before has come."""
+
+    def forget(self: Batch, instance_id: str, last: Record) -> None:
+        pass
+
+    Batch._note_consumed = forget  # type: ignore[method-assign]
+
+
 MUTATIONS: Mapping[str, Callable[[], None]] = {
     "no fence": no_fence,
     "no nonces": no_nonces,
+    "no position": no_position,
     "early ack": early_ack,
 }

@@ -64,8 +64,10 @@ class Fault:
     at_s: float
     kind: str
     target: str
-    seconds: float
-    number: int
+    seconds: float = 0.0
+    number: int = 0
+    #: Of "failpoint": what is armed in the next lives, instead of drawing it.
+    lives: Sequence[str] = ()
 
 
 def draw_plan(seed: int, seconds: float, kinds: Mapping[str, int] = KINDS) -> list[Fault]:
@@ -184,6 +186,10 @@ class Nemesis:
         self.counts["kill"] += 1
 
     def _failpoint(self, fault: Fault) -> None:
+        self._fleet.kill(fault.target, 0.0, fault.lives or (self._draw_points(fault),))
+        self.counts["failpoint"] += 1
+
+    def _draw_points(self, fault: Fault) -> str:
         rng = Random(fault.number)
         role = rng.choice(ROLES[fault.target].split(","))
         point = rng.choice(POINTS[role])
@@ -192,8 +198,7 @@ class Nemesis:
         if point.endswith("exec") and action == "raise":
             # It would be the activity's own failure.
             action = "kill"
-        self._fleet.kill(fault.target, 0.0, f"{point}={action}@{nth}")
-        self.counts["failpoint"] += 1
+        return f"{point}={action}@{nth}"
 
     def _freeze(self, fault: Fault) -> None:
         self._fleet.freeze(fault.target)

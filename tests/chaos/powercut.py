@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import threading
 import time
-from bisect import bisect_right
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 from tests.servers import LocalServer
+from wfq.storage.embedded_watch import drop_torn_transaction
 
 #: Seconds that a cut may take back: the promise of everysec, and a bit.
 MOST_S = 1.5
@@ -80,11 +80,13 @@ class PowerCuts:
         if not recent:
             return
         keep = self._rng.randint(recent[0][1], size)
-        # The last moment at which everything acknowledged was within what is kept.
-        index = bisect_right([n for _, n in recent], keep) - 1
         with path.open("r+b") as file:
             file.truncate(keep)
+        # As the embedded server does; operators of Redis are told to (docs/reliability.md).
+        keep -= drop_torn_transaction(str(self._server.directory))
+        # The last moment at which everything acknowledged was within what is kept.
+        known = [(at, n) for at, n in self._sizes if n <= keep]
         self.lost_bytes += size - keep
         self._sizes.clear()
         if keep < size:
-            self.windows.append(Window(recent[index][0], now))
+            self.windows.append(Window(known[-1][0] if known else 0.0, now))

@@ -6,7 +6,7 @@ with the end, given what the ledger knows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
@@ -41,6 +41,8 @@ class Ending:
     output: Any
     failure: str
     testimony: Testimony
+    #: External events in the records.
+    raised: int = 0
 
 
 def play_start(job: Job, hands: Hands) -> Script:
@@ -63,6 +65,8 @@ class Shape:
     workflow: str = ""
     #: Whether the script may be played again where a server has forgotten its end.
     repeatable: bool = True
+    #: Whether it is still there at the end, with its children.
+    stays: bool = False
 
     def draw(self, rng: Random, instance_id: str) -> Job:
         """Return a job of this shape."""
@@ -176,6 +180,24 @@ def _make_collect(rng: Random, _: str) -> tuple[Any, dict[str, Any]]:
 def _make_loop(rng: Random, _: str) -> tuple[Any, dict[str, Any]]:
     rounds = rng.randint(1, 5)
     return {"round": 0, "rounds": rounds, "seen": []}, {"event": "tick", "count": rounds}
+
+
+def _make_resident(rng: Random, _: str) -> tuple[Any, dict[str, Any]]:
+    count = rng.randint(1, 8)
+    return {"takes": rng.randint(0, count)}, {"event": "go", "count": count}
+
+
+def _judge_resident(job: Job, ending: Ending) -> Iterator[str]:
+    """It took its events in order, the others wait, and the instance lives."""
+    taken = [e.result for e in ending.testimony.executions_of(job.instance_id) if e.name == "echo"]
+    wanted = list(range(job.value["takes"]))
+    if ending.status != "RUNNING":
+        yield f"should wait for ever, and is {ending.status}: {ending.failure}"
+    if ending.raised != job.plan["count"]:
+        yield f"has recorded {ending.raised} events of {job.plan['count']}"
+    for numbers in taken or [None]:
+        if numbers is None or (not job.lossy and numbers != wanted):
+            yield f"took {numbers!r}, not {wanted!r}"
 
 
 def _play_mail(job: Job, hands: Hands) -> Script:
@@ -296,6 +318,9 @@ SHAPES = (
         "loop", 7, _make_loop, judge_numbers, _play_events
     ),
     Shape(
+        "resident", 4, _make_resident, _judge_resident, _play_events, stays=True
+    ),
+    Shape(
         "mail", 5, _make_mail, must_be(lambda job: list(range(job.plan["count"]))), _play_mail,
         "collect",
     ),
@@ -318,13 +343,19 @@ SHAPES = (
 )  # fmt: skip
 
 
-def draw_jobs(seed: int, *, lossy: bool = False) -> Iterator[Job]:
+def draw_jobs(
+    seed: int, *, lossy: bool = False, favour: Mapping[str, int] | None = None
+) -> Iterator[Job]:
     """Yield jobs without end; the same ones for the same seed.
 
-    `lossy` leaves out those whose script cannot be played twice.
+    `lossy` leaves out those whose script cannot be played twice. `favour` gives shapes other
+    weights than their own.
     """
     rng = Random(f"jobs {seed}")
-    weights = [shape.weight * (not lossy or shape.repeatable) for shape in SHAPES]
+    weights = [
+        (favour or {}).get(shape.name, shape.weight) * (not lossy or shape.repeatable)
+        for shape in SHAPES
+    ]
     number = 0
     while True:
         number += 1

@@ -32,6 +32,11 @@ BATCH = 200
 PASSWORD = "canary-password-4tZ"
 
 
+def root_of(instance_id: str) -> str:
+    """The id of the job that an instance belongs to: its own, or an ancestor's."""
+    return re.split(r"[.~]", instance_id)[0]
+
+
 @dataclass(slots=True)
 class Findings:
     """Violations by the witness that tells them, and figures."""
@@ -64,7 +69,9 @@ class Verdict:
         for violation in report.violations:
             self._blame(str(violation))
         for instance_id, why in report.explanations.items():
-            self._blame(f"stuck {instance_id}: {why}")
+            job = self._jobs.get(root_of(instance_id))
+            if job is None or not job.shape.stays:
+                self._blame(f"stuck {instance_id}: {why}")
         self._count()
         return self.findings
 
@@ -123,13 +130,14 @@ class Verdict:
                 output = action[1]
         elif found.stalled:
             failure = found.stalled
-        return Ending(found.status or "RUNNING", output, failure, self._testimony)
+        turns = [orjson.loads(record) for record in found.records[1:]]
+        raised = sum(event[0] == ev.RAISED for turn in turns for event in turn[ev.T_EVENTS])
+        return Ending(found.status or "RUNNING", output, failure, self._testimony, raised)
 
     def _check_strangers(self) -> None:
         """Every instance is one that was asked for, or a child of one."""
         for instance_id in self._stored:
-            root = re.split(r"[.~]", instance_id)[0]
-            if root not in self._jobs:
+            if root_of(instance_id) not in self._jobs:
                 self._blame(f"L1 {instance_id}: nobody has started it")
 
     # --- L3: every recorded result is that of an execution

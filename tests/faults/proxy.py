@@ -100,6 +100,7 @@ class Proxy:
         #: Chunks that were lost, torn, swallowed or sent into a lost connection.
         self.strikes = 0
         user = f":{password}@" if password else ""
+        self._directory: tempfile.TemporaryDirectory[str] | None = None
         if tcp:
             self._socket = socket.create_server(("127.0.0.1", 0))
             self.url = f"redis://{user}127.0.0.1:{self._socket.getsockname()[1]}/0"
@@ -128,6 +129,8 @@ class Proxy:
     def close(self) -> None:
         """Stop listening and lose every connection."""
         self._loop.run(self._close())
+        if self._directory is not None:
+            self._directory.cleanup()
 
     @property
     def connections(self) -> int:

@@ -102,6 +102,48 @@ def last_words(log: str) -> str:
     return next((text for text in reversed([*lines[-1:], *warnings])), "")
 
 
+def drop_torn_transaction(data: str) -> int:
+    """Cut a transaction that was not written to its end off the append-only file in `data`.
+
+    A power cut leaves such a thing. Redis, and Valkey before 9.1, ignore it when they load the
+    file, but leave it there where its last command is torn too, and write on behind it: the
+    start after that executes the half of it. Returns the number of bytes cut off. For a server
+    that does not run.
+    """
+    try:
+        names = [n for n in os.listdir(f"{data}/appendonlydir") if n.endswith(".incr.aof")]
+    except FileNotFoundError:
+        return 0
+    if not names:
+        return 0
+    newest = max(names, key=lambda name: int(name.split(".")[-3]))
+    with open(f"{data}/appendonlydir/{newest}", "r+b") as file:
+        size = file.seek(0, os.SEEK_END)
+        torn = _find_torn(file, size)
+        if torn is None:
+            return 0
+        file.truncate(torn)
+        return size - torn
+
+
+def _find_torn(file: IO[bytes], size: int) -> int | None:
+    """Where the last transaction begins, unless it ends as well. Looks from the end."""
+    begin, chunk, overlap = b"*1\r\n$5\r\nMULTI\r\n", 1024 * 1024, 20
+    position = size
+    while position > 0:
+        start = max(0, position - chunk)
+        file.seek(start)
+        # What wfq writes is JSON and names: none of it holds a line break like these.
+        text = file.read(position - start + overlap)
+        last = text.rfind(begin)
+        if text.rfind(b"*1\r\n$4\r\nEXEC\r\n") > last:
+            return None
+        if last >= 0:
+            return start + last
+        position = start
+    return None
+
+
 def start_server(binary: str) -> subprocess.Popen[bytes]:
     """Start the server in the working directory; its output goes to the log. Raises: OSError."""
     if os.path.exists(LOG) and os.path.getsize(LOG) > LOG_BYTES:
@@ -109,6 +151,10 @@ def start_server(binary: str) -> subprocess.Popen[bytes]:
     os.makedirs(DATA, exist_ok=True)
     with open(SERVER_LOCK, "a") as lock, open(LOG, "ab") as log:
         _wait_for_the_last_server(lock)
+        torn = drop_torn_transaction(DATA)
+        if torn:
+            log.write(b"wfq cut %d bytes of an unfinished transaction off the file\n" % torn)
+            log.flush()
         return subprocess.Popen(
             [binary, *server_arguments()],
             stdin=subprocess.DEVNULL,
