@@ -120,7 +120,13 @@ class Settings(BaseSettings):
     #: From the first SIGTERM to the end of running activities.
     drain_s: Seconds = 30.0
     #: How long an ended instance is kept; None keeps it until it is purged.
-    retention_s: Seconds | None = None
+    retention_s: Annotated[Seconds, Field(ge=1)] | None = None
+    #: The same for COMPLETED ones alone; None takes retention_s.
+    retention_completed_s: Annotated[Seconds, Field(ge=1)] | None = None
+    #: The same for FAILED ones alone; None takes retention_s.
+    retention_failed_s: Annotated[Seconds, Field(ge=1)] | None = None
+    #: The same for TERMINATED ones alone; None takes retention_s.
+    retention_terminated_s: Annotated[Seconds, Field(ge=1)] | None = None
     limits: Limits = Limits()
 
     #: Where the HTTP API listens; beyond loopback it needs a token.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import wraps
 from typing import Any
 
@@ -49,17 +50,27 @@ class Bulk:
 
 
 def bulk_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the arguments of a bulk verb; it receives them as `bulk`."""
+    """Give a command the arguments of a bulk verb; it receives them as `bulk`.
+
+    An option `older_than` of the command's own becomes a part of the filter.
+    """
 
     @wraps(function)
     def command(
-        ids: tuple[str, ...], terms: tuple[str, ...], dry_run: bool, yes: bool, **rest: Any
+        ids: tuple[str, ...],
+        terms: tuple[str, ...],
+        dry_run: bool,
+        yes: bool,
+        older_than: datetime | None = None,
+        **rest: Any,
     ) -> Any:
-        if bool(ids) == bool(terms):
+        if bool(ids) == bool(terms or older_than):
             raise click.UsageError(
                 "give either ids or --where FILTERS", click.get_current_context()
             )
         where = parse_where(terms) if terms else None
+        if older_than is not None:
+            where = replace(where or Filter(), ended_before=older_than)
         return function(bulk=Bulk(ids, where, dry_run, yes), **rest)
 
     # click shows what is put on last first: the verb's own options, then the shared ones.

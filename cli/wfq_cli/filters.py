@@ -19,13 +19,13 @@ from wfq_cli.parsing import parse_ago
 
 FILTER_HELP = (
     "All that fit, such as 'status=FAILED name=order until=7d'. Keys: status, name, since, until, "
-    "id (a part of it), tag.KEY."
+    "ended (before then), id (a part of it), tag.KEY."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Empty fields filter nothing. Times are those of creation."""
+    """Empty fields filter nothing. Times are those of creation, but for `ended_before`."""
 
     statuses: tuple[str, ...] = ()
     name: str | None = None
@@ -33,6 +33,7 @@ class Filter:
     until: datetime | None = None
     id_part: str | None = None
     tags: dict[str, str] = field(default_factory=dict)
+    ended_before: datetime | None = None
 
 
 def parse_where(terms: Sequence[str]) -> Filter:
@@ -90,6 +91,7 @@ _TAKERS: dict[str, Callable[[Filter, str], Filter]] = {
     "since": lambda found, value: replace(found, since=_moment(value)),
     "until": lambda found, value: replace(found, until=_moment(value)),
     "id": lambda found, value: replace(found, id_part=value),
+    "ended": lambda found, value: replace(found, ended_before=_moment(value)),
 }
 
 

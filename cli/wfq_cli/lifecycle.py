@@ -9,7 +9,7 @@ from wfq_cli import completing, exits
 from wfq_cli.bulk import ENDED, LIVE, Bulk, bulk_options, run_bulk
 from wfq_cli.endings import finish, wait_for_end
 from wfq_cli.follow import follow
-from wfq_cli.parsing import duration, read_payload
+from wfq_cli.parsing import ago, duration, read_payload
 from wfq_cli.session import open_session
 from wfq_cli.start import print_id
 from wfq_cli.target import output_option, target_options
@@ -55,6 +55,9 @@ def terminate(bulk: Bulk, result: str | None, no_recursive: bool) -> None:
 
 @click.command()
 @click.option("--no-recursive", is_flag=True, help="Keep their child workflows.")
+@click.option(
+    "--older-than", type=ago, metavar="AGE|TIME", help="All that ended before then, such as 30d."
+)
 @bulk_options
 def purge(bulk: Bulk, no_recursive: bool) -> None:
     """Remove ended instances with their history. Live ones are refused."""

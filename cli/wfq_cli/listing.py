@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import wraps
 from itertools import islice
 from typing import Any, NoReturn
@@ -139,10 +139,19 @@ def matching(session: Session, wanted: Filter) -> Iterator[State]:
     cursor: str | None = None
     while True:
         page = session.client.list_workflows(**_filters(wanted), limit=_PAGE, cursor=cursor)
-        yield from page
+        yield from (state for state in page if _has_ended(state, wanted.ended_before))
         cursor = page.cursor
         if cursor is None:
             return
+
+
+def _has_ended(state: State, before: datetime | None) -> bool:
+    """Whether an instance ended before then, where that is asked for."""
+    if before is None:
+        return True
+    # The last change of one that has ended is its end; states tell naive UTC.
+    ended = state.last_updated_at.replace(tzinfo=UTC)
+    return state.runtime_status.is_final and ended <= before
 
 
 def counts(session: Session, wanted: Filter) -> dict[str, int]:
@@ -158,7 +167,8 @@ def _filters(wanted: Filter) -> dict[str, Any]:
         "name": wanted.name,
         "app_id": Target.current().app_id,
         "created_after": wanted.since,
-        "created_before": wanted.until,
+        # Nothing ends before it was created.
+        "created_before": wanted.until or wanted.ended_before,
         "tags": wanted.tags or None,
         "id_contains": wanted.id_part,
     }

@@ -21,6 +21,7 @@ key                                    type        holds, and until when
 ``wfq:{ns:p}:outbox``                  stream      messages for other partitions; until forwarded
 ``wfq:{ns:p}:inbox-from``              hash        last outbox id applied, by source partition
 ``wfq:{ns:p}:dead``                    stream      dead letters; capped
+``wfq:{ns:p}:sweep``                   string      which scheduler removes old ones; has a TTL
 =====================================  ==========  ============================================
 
 Channels: ``wfq:{ns:p}:changes`` (ids changed by a commit), ``wfq:{ns:p}:wake`` (an earlier
@@ -51,6 +52,7 @@ PARTITION_KEYS = (
     "outbox",
     "inbox-from",
     "dead",
+    "sweep",
 )
 NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "worker:")
 

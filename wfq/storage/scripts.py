@@ -41,6 +41,7 @@ COMPLETE = _load("complete")
 COUNT = _load("count")
 DELIVER = _load("deliver")
 DISPATCH = _load("dispatch")
+EXPIRE = _load("expire")
 FETCH = _load("fetch")
 FIRE = _load("fire")
 HEARTBEAT = _load("heartbeat")
@@ -66,6 +67,7 @@ ALL = (
     COUNT,
     DELIVER,
     DISPATCH,
+    EXPIRE,
     FETCH,
     FIRE,
     HEARTBEAT,

@@ -109,9 +109,10 @@ def _activity(place: Place, job: Job) -> Loop:
 
 
 def _scheduler(place: Place, _job: Job) -> Loop:
+    from wfq_workers.scheduling.retention import ages_of
     from wfq_workers.scheduling.scheduler import SchedulerLoop
 
-    return SchedulerLoop(place.url, place.namespace)
+    return SchedulerLoop(place.url, place.namespace, retention=ages_of(place.settings))
 
 
 def _listener(place: Place, job: Job) -> Loop:

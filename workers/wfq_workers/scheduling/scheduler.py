@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Mapping
 
 from wfq import failpoints
 from wfq.errors import StorageError
@@ -18,6 +19,7 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff
 from wfq_workers.scheduling.forwarder import Forwarder
+from wfq_workers.scheduling.retention import Sweeper
 from wfq_workers.scheduling.wakeups import Wakeups
 
 log = logging.getLogger("wfq.scheduler")
@@ -27,15 +29,21 @@ LONGEST_SLEEP_S = 10.0
 
 
 class SchedulerLoop:
-    """Serves the timers and outboxes of every partition of a namespace."""
+    """Serves the timers and outboxes of every partition of a namespace.
 
-    def __init__(self, url: str, namespace: Namespace) -> None:
+    retention: seconds that ended instances are kept, by status; see `Sweeper`.
+    """
+
+    def __init__(
+        self, url: str, namespace: Namespace, *, retention: Mapping[str, float] | None = None
+    ) -> None:
         self._url = url
         self._namespace = namespace
         self._stopping = threading.Event()
         self._backoff = Backoff(log, "scheduler")
         self._wakeups = Wakeups(url, namespace)
         self._forwarder = Forwarder(url, namespace)
+        self._sweeper = Sweeper(namespace, retention or {})
         self._thread = threading.Thread(target=self._run, name="wfq-scheduler", daemon=True)
         #: Per partition: monotonic seconds at which to look again.
         self._look_at = [0.0] * namespace.partitions
@@ -66,6 +74,7 @@ class SchedulerLoop:
             while not self._stopping.is_set():
                 try:
                     self._round(link)
+                    self._sweeper.sweep(link)
                     self._backoff.clear()
                     self._sleep()
                 except StorageError as exc:
@@ -79,7 +88,7 @@ class SchedulerLoop:
             link.close()
 
     def _sleep(self) -> None:
-        seconds = min(self._look_at) - time.monotonic()
+        seconds = min(*self._look_at, self._sweeper.next_at) - time.monotonic()
         for partition, due_ms in self._wakeups.wait(max(0.0, seconds)):
             # A wake-up tells a time in the server's clock; its distance from now is in `due_in`.
             self._look_at[partition] = min(self._look_at[partition], due_ms)
