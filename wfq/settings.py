@@ -140,6 +140,12 @@ class Settings(BaseSettings):
     #: Names by which the API may be called besides loopback's (the Host header).
     api_allowed_hosts: tuple[str, ...] = ()
 
+    #: Where a worker process answers Prometheus at /metrics; none: nowhere. 0 takes a free port;
+    #: of several processes, the next ones take the ports that follow.
+    metrics_port: Annotated[int, Field(ge=0, le=65_535)] | None = None
+    #: Its address. The figures tell names of workflows and activities, no data of theirs.
+    metrics_host: str = "127.0.0.1"
+
     #: Rules of `wfq worker --only listener` and of a `wfq listen` without options.
     listeners: tuple[ListenerRule, ...] = ()
 

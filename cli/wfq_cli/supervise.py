@@ -30,5 +30,7 @@ def supervise(session: Session, arguments: Sequence[str], queues: Sequence[str])
         grace_s=settings.drain_s,
         release=release,
         env={**os.environ, **session.environment()},
+        # Port 0 is a free one for each.
+        numbered={"WFQ_METRICS_PORT": settings.metrics_port} if settings.metrics_port else None,
     )
     return supervisor.run()

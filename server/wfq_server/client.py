@@ -10,7 +10,11 @@ import orjson
 from wfq.aio import WorkflowClient
 from wfq.management.scope import Scope
 from wfq.management.start_once import start_once
-from wfq.management.steps import Command, Operation
+from wfq.management.steps import Command, Operation, run_many
+from wfq.storage.figures import Figures, figures, total
+
+#: Queues whose figures are read: each costs some reads in every partition.
+MOST_QUEUES = 100
 
 
 class ApiClient(WorkflowClient):
@@ -37,6 +41,17 @@ class ApiClient(WorkflowClient):
     async def workers(self) -> dict[str, dict[str, Any]]:
         """Return what each live worker registered, by its id."""
         return await self._do(_workers)
+
+    async def figures(self) -> Figures:
+        """Return how much of everything there is in the namespace."""
+        return await self._do(_figures)
+
+
+def _figures(scope: Scope) -> Operation[Figures]:
+    names = yield Command(("SMEMBERS", scope.namespace.queues))
+    queues = sorted(name.decode() for name in names)[:MOST_QUEUES]
+    calls = [figures(scope.namespace, p, queues) for p in range(scope.namespace.partitions)]
+    return total((yield from run_many(calls)))
 
 
 def _ping(_: Scope) -> Operation[None]:

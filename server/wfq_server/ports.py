@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 from wfq.errors import FailureDetails
 from wfq.management.state import WorkflowStatus
+from wfq.storage.figures import Figures
 
 
 class State(Protocol):
@@ -56,6 +57,7 @@ class HistoryEvent(Protocol):
 class Client(Protocol):
     """The verbs. All raise wfq errors."""
 
+    async def figures(self) -> Figures: ...
     async def start_once(
         self,
         name: str,

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from wfq.errors import WfqError
+from wfq.storage.figures import Figures
 from wfq_server.errors import retry_later
-from wfq_server.metrics import CONTENT_TYPE, Metrics, render_workers
+from wfq_server.metrics import Metrics
 from wfq_server.ports import Client
 from wfq_server.responses import json_response, no_content
 
+Workers = dict[str, dict[str, Any]]
+
 #: Seconds in which Redis has to answer for the server to count as ready.
 READY_TIMEOUT_S = 2.0
+#: Seconds for which the figures of the namespace are told again without asking Redis.
+FRESH_S = 2.0
 
 
 class Probes:
@@ -25,6 +31,10 @@ class Probes:
         self._client = client
         self._metrics = metrics
         self._draining = draining
+        #: What Redis told last, and until when (monotonic seconds) it is told again.
+        self._asked: tuple[Workers | None, Figures] = (None, Figures())
+        self._fresh_until = 0.0
+        self._asking = asyncio.Lock()
         #: The OpenAPI document; set once the operations are known.
         self.document: dict[str, Any] = {}
 
@@ -43,15 +53,26 @@ class Probes:
         return no_content(204)
 
     async def metrics(self, request: Request) -> Response:
-        """Answer the counters: our own also while Redis is away."""
+        """Answer the counters: our own also while Redis is away.
+
+        Redis is asked at most every `FRESH_S`, however many ask us.
+        """
+        from wfq_server import exposition
+
+        async with self._asking:
+            if time.monotonic() >= self._fresh_until:
+                self._asked = await self._ask()
+                self._fresh_until = time.monotonic() + FRESH_S
+            workers, figures = self._asked
+        body = exposition.answer(self._metrics, workers, figures)
+        return Response(body, headers={"content-type": exposition.CONTENT_TYPE})
+
+    async def _ask(self) -> tuple[Workers | None, Figures]:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
-                workers = await self._client.workers()
+                return await self._client.workers(), await self._client.figures()
         except (TimeoutError, WfqError):
-            text = render_workers(None)
-        else:
-            text = render_workers(workers)
-        return Response(self._metrics.render() + text, media_type=CONTENT_TYPE)
+            return None, Figures()
 
     async def openapi(self, request: Request) -> Response:
         """Answer the description of the API."""

@@ -13,6 +13,7 @@ import httpx
 from wfq.errors import FailureDetails, InstanceNotFound, WaitTimeout
 from wfq.management.state import WorkflowStatus
 from wfq.settings import Settings, load_settings
+from wfq.storage.figures import Figures
 from wfq_server.app import create_app
 
 BASE = "/v1.0/workflows/dapr"
@@ -55,6 +56,7 @@ class FakeClient:
     error: Exception | None = None
     closed: bool = False
     registered: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counted: Figures = field(default_factory=Figures)
 
     def did(self, verb: str, *details: Any) -> None:
         self.calls.append((verb, details))
@@ -65,6 +67,10 @@ class FakeClient:
         if instance_id not in self.states:
             raise InstanceNotFound(f"no workflow instance {instance_id!r}", instance_id)
         return self.states[instance_id]
+
+    async def figures(self) -> Figures:
+        self.did("figures")
+        return self.counted
 
     async def start_once(
         self, name: str, *, payload: Any, instance_id: str | None, start_at: Any, app_id: str | None

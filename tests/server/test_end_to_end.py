@@ -223,7 +223,7 @@ def test_a_listener_that_is_killed_in_mid_flight_loses_nothing(town: Town, valke
     town.wait_for("o", "COMPLETED")
     events = town.api.get("/o/history").json()["events"]
     assert [e["type"] for e in events].count("EventRaised") == 1
-    counted = r'wfq_listener_messages_total\{.*source="stream approvals".*"claimed"\} 1'
+    counted = r'wfq_listener_messages_total\{source="stream approvals",what="claimed",.*\} 1'
     poll(lambda: re.findall(counted, httpx.get(f"{town.url}/metrics").text), 15)
     for heir in heirs:
         assert heir.stop() == 0

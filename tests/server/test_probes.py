@@ -9,6 +9,7 @@ import pytest
 
 from tests.server.kit import BASE, Api, FakeClient, is_error, with_state
 from wfq.errors import StorageUnavailable
+from wfq.storage.figures import Figures, QueueFigures
 from wfq_server import guard, probes, watching
 from wfq_server.operations import VERSIONS
 
@@ -63,11 +64,11 @@ def test_requests_are_counted_by_operation_and_status() -> None:
     assert 'wfq_http_requests_total{operation="GetWorkflow",status="200"} 1' in text
     assert 'wfq_http_requests_total{operation="GetWorkflow",status="404"} 1' in text
     assert 'wfq_http_requests_total{operation="none",status="404"} 1' in text
-    assert 'wfq_http_request_seconds_bucket{operation="GetWorkflow",le="+Inf"} 2' in text
+    assert 'wfq_http_request_seconds_bucket{le="+Inf",operation="GetWorkflow"} 2.0' in text
     assert "wfq_http_requests_in_flight 1" in text
     assert "anything" not in text
     for line in text.splitlines():
-        assert re.fullmatch(r"# .+|[a-z_]+(\{[^{}]*\})? [0-9.]+", line), line
+        assert re.fullmatch(r"# .+|[a-z_]+(\{[^{}]*\})? [0-9.e+-]+", line), line
 
 
 def test_listeners_are_counted_by_source() -> None:
@@ -77,11 +78,34 @@ def test_listeners_are_counted_by_source() -> None:
 
     text = Api(client).run("GET", "/metrics").text
 
-    labels = r'worker="w1",source="channel \"a\"\n"'
-    assert f'wfq_listener_messages_total{{{labels},what="rejected"}} 1' in text
-    assert f"wfq_listener_subscription_cuts_total{{{labels}}} 2" in text
+    source, worker = r'source="channel \"a\"\n"', 'worker="w1"'
+    assert f'wfq_listener_messages_total{{{source},what="rejected",{worker}}} 1.0' in text
+    assert f"wfq_listener_subscription_cuts_total{{{source},{worker}}} 2.0" in text
     assert 'wfq_workers{role="activity"} 1' in text
     assert "wfq_redis_up 1" in text
+
+
+def test_the_namespace_is_told_as_gauges_and_asked_for_at_most_every_few_seconds() -> None:
+    queues = {"default": QueueFigures(3, 1.5, 2, 0.25, 1)}
+    counted = Figures({"RUNNING": 4, "FAILED": 1}, 2, 0.5, 6, 7, queues)
+    client = FakeClient(registered={"w1": {"roles": [], "queues": ["default"]}}, counted=counted)
+    api = Api(client)
+
+    text = api.run("GET", "/metrics").text
+    api.run("GET", "/metrics")
+
+    shown = dict(re.findall(r"^(wfq_\S+) (\S+)$", text, re.M))
+    assert shown['wfq_instances{status="RUNNING"}'] == "4.0"
+    assert shown['wfq_queue_events{queue="default"}'] == "3.0"
+    assert shown['wfq_queue_events_oldest_seconds{queue="default"}'] == "1.5"
+    assert shown['wfq_queue_activities{queue="default"}'] == "2.0"
+    assert shown['wfq_queue_activities_running{queue="default"}'] == "1.0"
+    assert shown['wfq_queue_workers{queue="default"}'] == "1.0"
+    assert shown["wfq_timers"] == "2.0"
+    assert shown["wfq_timers_overdue_seconds"] == "0.5"
+    assert shown["wfq_outbox_messages"] == "6.0"
+    assert shown["wfq_dead_letters"] == "7.0"
+    assert [verb for verb, _ in client.calls if verb == "figures"] == ["figures"]
 
 
 def test_counters_are_there_while_redis_is_away() -> None:

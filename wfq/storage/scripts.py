@@ -43,6 +43,7 @@ DELIVER = _load("deliver")
 DISPATCH = _load("dispatch")
 EXPIRE = _load("expire")
 FETCH = _load("fetch")
+FIGURES = _load("figures")
 FIRE = _load("fire")
 HEARTBEAT = _load("heartbeat")
 INSPECT = _load("inspect")
@@ -69,6 +70,7 @@ ALL = (
     DISPATCH,
     EXPIRE,
     FETCH,
+    FIGURES,
     FIRE,
     HEARTBEAT,
     INSPECT,

@@ -32,6 +32,8 @@ class Backoff:
         self._longest_s = longest_s
         self._jitter = jitter
         self._failures = 0
+        #: Failures since the loop began, for its metrics.
+        self.total = 0
 
     @property
     def failing(self) -> bool:
@@ -50,6 +52,7 @@ class Backoff:
 
     def note(self, error: BaseException) -> float:
         """Log `error` and return the seconds to wait."""
+        self.total += 1
         delay_s = self.next_delay_s()
         self._log.warning("%s: %s; next attempt in %.2g s", self._what, one_line(error), delay_s)
         return delay_s

@@ -61,8 +61,18 @@ def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
         return {**details, **{loop.name: loop.counts() for loop in counting}}
 
     on_remade = end_process if own_process else None
-    loops.append(Presence(place.url, place.namespace, place.worker_id, report, on_remade=on_remade))
-    return loops
+    presence = Presence(place.url, place.namespace, place.worker_id, report, on_remade=on_remade)
+    return [*loops, presence, *_metrics(place, loops)]
+
+
+def _metrics(place: Place, loops: Sequence[Loop]) -> list[Loop]:
+    """Return the loop that answers Prometheus, where the settings want one."""
+    settings = place.settings
+    if settings.metrics_port is None:
+        return []
+    from wfq_workers.metrics.exporter import MetricsLoop
+
+    return [MetricsLoop(settings.metrics_host, settings.metrics_port, loops)]
 
 
 @runtime_checkable

@@ -39,12 +39,19 @@ class WorkerChild:
         self.worker_id = ""
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, command: Sequence[str], env: Mapping[str, str], tether: int) -> None:
+    def start(
+        self,
+        command: Sequence[str],
+        env: Mapping[str, str],
+        tether: int,
+        numbered: Mapping[str, int],
+    ) -> None:
         """Start a process in this place."""
         token = secrets.token_hex(4)
+        own = {name: str(first + self.number) for name, first in numbered.items()}
         self.process = subprocess.Popen(
             list(command),
-            env={**env, TOKEN_VARIABLE: token, TETHER_VARIABLE: str(tether)},
+            env={**env, **own, TOKEN_VARIABLE: token, TETHER_VARIABLE: str(tether)},
             pass_fds=[tether],
             # A Ctrl-C at the terminal is for the supervisor, which then stops its children.
             start_new_session=True,
@@ -67,6 +74,7 @@ class Supervisor:
 
     Children are fresh interpreters in sessions of their own; they drain when this process is
     gone, however it ended. `release` is called, in a thread, for each child that died.
+    `numbered` are variables that count up from child to child, such as ports.
     """
 
     def __init__(
@@ -77,7 +85,9 @@ class Supervisor:
         grace_s: float = 30.0,
         release: Release | None = None,
         env: Mapping[str, str] | None = None,
+        numbered: Mapping[str, int] | None = None,
     ) -> None:
+        self._numbered = numbered or {}
         self._command = command
         self._grace_s = grace_s
         self._release = release
@@ -103,7 +113,7 @@ class Supervisor:
         while True:
             for child in self._children:
                 if child.process is None and time.monotonic() >= child.start_at:
-                    child.start(self._command, self._env, tether)
+                    child.start(self._command, self._env, tether, self._numbered)
                     log.info("worker %s started", child.worker_id)
             number = inbox.wait(self._until_next_start())
             if number in (signal.SIGTERM, signal.SIGINT):

@@ -62,12 +62,14 @@ class Attempt:
         "number",
         "options",
         "payload",
+        "result",
         "run",
         "scheduled_ms",
         "started_at",
         "stop",
         "stream",
         "task_id",
+        "took_s",
         "unwanted",
     )
 
@@ -114,6 +116,9 @@ class Attempt:
         self.final: bool = False
         #: Whether it was stopped from outside.
         self.interrupted: bool = False
+        #: What became of it, in a word for the metrics, and how long its function ran.
+        self.result: str = ""
+        self.took_s: float = 0.0
         #: Why the result is not wanted: "lost", "cancelled", or "stopping" (the worker stops).
         self.unwanted: str | None = None
 

@@ -75,16 +75,21 @@ class Board:
         """Whether the attempt's outcome is still open."""
         return attempt in self.running
 
-    def finish(self, attempt: Attempt, outcome: Outcome | None) -> bool:
+    def finish(
+        self, attempt: Attempt, outcome: Outcome | None, result: str = "", took_s: float = 0.0
+    ) -> bool:
         """Settle the attempt; False if that has happened already, and this result is late.
 
-        None leaves the entry to whoever has it now.
+        None leaves the entry to whoever has it now. `result` and `took_s` are for the metrics.
         """
         if not self.running.pop(attempt, False):
             self.stuck.pop(attempt, None)
             return False
         if attempt.unwanted:
             outcome = _instead(attempt, outcome)
+            if type(outcome) is not Completed:
+                result = ""
+        attempt.result, attempt.took_s = result, took_s
         if attempt.details is not None:
             attempt.final = isinstance(outcome, Completed)
         self.settle(attempt, [] if outcome is None else [outcome])

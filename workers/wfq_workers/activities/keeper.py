@@ -30,7 +30,7 @@ class Keeper:
         self._board = board
         self._store = store
         self._renew_s = lease_s / 3
-        self._backoff = Backoff(log, "cannot renew activity leases")
+        self.backoff = Backoff(log, "cannot renew activity leases")
         self._wake = threading.Event()
         self._resting = False
         self._closed = threading.Event()
@@ -57,9 +57,9 @@ class Keeper:
             self._rest()
             try:
                 self.beat(time.monotonic())
-                self._backoff.clear()
+                self.backoff.clear()
             except Exception as exc:
-                self._backoff.wait(exc, self._closed)
+                self.backoff.wait(exc, self._closed)
 
     def _rest(self) -> None:
         """Sleep one beat while something runs, else until something does."""

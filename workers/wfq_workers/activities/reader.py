@@ -23,6 +23,7 @@ from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
 from wfq_workers.activities.wires import ReadWire
 from wfq_workers.backoff import Backoff, escaped, one_line
+from wfq_workers.metrics.counts import ActivityCounts
 
 log = logging.getLogger("wfq.activity")
 
@@ -46,7 +47,9 @@ class Reader:
         runner: Runner,
         keeper: Keeper,
         options: ActivityOptions,
+        counts: ActivityCounts | None = None,
     ) -> None:
+        self._counts = counts or ActivityCounts()
         self._store = store
         self._wire = wire
         self._board = board
@@ -55,7 +58,7 @@ class Reader:
         self._options = options
         self._plan = ReadPlan(len(store.streams))
         self._reading: Reading | None = None
-        self._backoff = Backoff(log, "cannot read activities")
+        self.backoff = Backoff(log, "cannot read activities")
         self._rest_until = 0.0
         self._stop = False
         self._claim_at = 0.0
@@ -130,7 +133,7 @@ class Reader:
         reading, self._reading = self._reading, None
         assert reading is not None
         self._plan.note(reading, found)
-        self._backoff.clear()
+        self.backoff.clear()
         if deliveries:
             self._hand_out(deliveries)
         elif self._wire.memory:
@@ -144,7 +147,7 @@ class Reader:
             log.error("reading activities failed", exc_info=error)
         # The groups, or all data, may be gone.
         self._astray, self._prepared = True, False
-        self._rest_until = time.monotonic() + self._backoff.note(error)
+        self._rest_until = time.monotonic() + self.backoff.note(error)
 
     def _prepare(self) -> None:
         if not self._prepared:
@@ -172,6 +175,7 @@ class Reader:
                 continue
             if attempt.deliveries > self._options.max_deliveries:
                 log.error("%r ended %d workers; giving it up", attempt, attempt.deliveries - 1)
+                self._counts.tallies[self._shown(attempt)].lost += 1
                 self._board.settle(attempt, [outcomes.worker_lost(attempt)])
                 continue
             attempt.handler = self._runner.handler(attempt.name)
@@ -181,10 +185,23 @@ class Reader:
             self._board.admit(attempt)
             ready.append(attempt)
         if ready:
+            self._count_waits(ready)
             self._runner.start(ready)
             self._keeper.notice()
 
+    def _count_waits(self, attempts: list[Attempt]) -> None:
+        """Count how long first attempts have waited for a worker."""
+        now_ms, waits = self._store.now_ms(), self._counts.waits
+        for attempt in attempts:
+            if attempt.number == 1 and attempt.deliveries == 1:
+                waits.add((now_ms - attempt.scheduled_ms) / 1000)
+
+    def _shown(self, attempt: Attempt) -> str:
+        """Return a name for the metrics: only those that this program has."""
+        return attempt.name if self._runner.handler(attempt.name) is not None else "unknown"
+
     def _unknown(self, attempt: Attempt) -> list[Outcome]:
+        self._counts.unknown += 1
         if not (attempt.extra or {}).get("unknown"):
             log.warning(
                 "no activity %r in this program; instance %s waits for a worker that has it",
@@ -219,6 +236,7 @@ class Reader:
         idle_ms = int(self._options.lease_s * 1000)
         claimed = self._store.claim(numbers, max(1, free // streams), idle_ms)
         if claimed:
+            self._counts.claimed += len(claimed)
             log.info("took over %d activity attempts of silent workers", len(claimed))
             self._take_over(claimed)
 

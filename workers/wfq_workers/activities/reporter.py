@@ -14,6 +14,7 @@ from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import NEVER
 from wfq_workers.activities.wires import Batches, ReportWire
 from wfq_workers.backoff import Backoff, one_line
+from wfq_workers.metrics.counts import ActivityCounts
 
 log = logging.getLogger("wfq.activity")
 
@@ -33,12 +34,18 @@ class Reporter:
     away: it is sent again until it is taken, or until the worker has stopped."""
 
     def __init__(
-        self, board: Board, wire: ReportWire, *, clock: Callable[[], float] = time.monotonic
+        self,
+        board: Board,
+        wire: ReportWire,
+        *,
+        counts: ActivityCounts | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._counts = counts or ActivityCounts()
         self._board = board
         self._clock = clock
         self._wire = wire
-        self._backoff = Backoff(log, "cannot report activity results")
+        self.backoff = Backoff(log, "cannot report activity results")
         self._rest_until = 0.0
         self._refusals = 0
         #: Attempts whose outcomes are under way; what of them Redis has not taken; what
@@ -124,10 +131,14 @@ class Reporter:
 
     def _collect(self) -> None:
         done, attempts, batches = self._board.done, self._attempts, self._batches
+        tallies = self._counts.tallies
         size = 0
         while done and len(attempts) < MOST and size < MOST_BYTES:
             attempt, outcomes = done.popleft()
             attempts.append(attempt)
+            result = attempt.result
+            if result:
+                tallies[attempt.name].add(result, attempt.took_s)
             if outcomes:
                 batch = batches.get(attempt.stream)
                 if batch is None:
@@ -145,13 +156,13 @@ class Reporter:
             self._batches = self._singles.pop()
             return
         if not self._refusals:
-            self._backoff.clear()
+            self.backoff.clear()
         self._refusals = 0
         self._board.reported(self._attempts)
         self._attempts = []
 
     def _rest(self, error: Exception) -> None:
-        delay_s = self._backoff.note(error)
+        delay_s = self.backoff.note(error)
         if self._give_up_at < NEVER:
             delay_s = min(delay_s, HURRY_S)
         self._rest_until = self._clock() + delay_s

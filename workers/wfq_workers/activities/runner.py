@@ -98,6 +98,8 @@ class Runner:
         handler = attempt.handler
         assert handler is not None
         outcome: Completed | Retry | None
+        result = "completed"
+        begin = time.monotonic()
         try:
             if handler.where is Where.PROCESS:
                 payload = self._run_in_process(attempt)
@@ -108,12 +110,14 @@ class Runner:
             outcome = outcomes.succeeded(attempt, payload)
         except ChildFailed as exc:
             outcome = self._failed(attempt, exc.failure, exc.names)
+            result = _word(outcome)
         except NotStarted:
             return
         # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
         except BaseException as exc:
             outcome = self._raised(attempt, exc)
-        self._board.finish(attempt, outcome)
+            result = _word(outcome)
+        self._board.finish(attempt, outcome, result, time.monotonic() - begin)
         # The two refer to each other, and would be left to the garbage collector.
         attempt.context = None
 
@@ -146,6 +150,8 @@ class Runner:
     async def _run_on_loop(self, attempt: Attempt) -> None:
         assert attempt.handler is not None
         outcome: Completed | Retry | None
+        result = "completed"
+        begin = time.monotonic()
         try:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
@@ -153,7 +159,8 @@ class Runner:
         # SystemExit too: it would end the loop.
         except BaseException as exc:
             outcome = self._raised(attempt, exc)
-        self._board.finish(attempt, outcome)
+            result = _word(outcome)
+        self._board.finish(attempt, outcome, result, time.monotonic() - begin)
         attempt.context = attempt.stop = None
 
     def _raised(self, attempt: Attempt, exc: BaseException) -> Completed | Retry | None:
@@ -192,10 +199,19 @@ class Runner:
         if attempt.handler is not None and attempt.handler.where is Where.THREAD:
             # Before the slot is free, so that it is not counted free twice.
             self._board.stuck[attempt] = True
-        if not self._board.finish(attempt, self._failed(attempt, failure, [])):
+        outcome = self._failed(attempt, failure, [])
+        took_s = time.monotonic() - attempt.started_at
+        if not self._board.finish(attempt, outcome, _word(outcome), took_s):
             self._board.stuck.pop(attempt, None)
             return
         attempt.cancel(at_once=True)
         stuck = len(self._board.stuck)
         if stuck >= self._board.spare:
             log.error("%d threads hang in activities that timed out; slots are lost", stuck)
+
+
+def _word(outcome: Completed | Retry | None) -> str:
+    """Return what became of an attempt that raised, in a word for the metrics."""
+    if outcome is None:
+        return ""
+    return "retried" if type(outcome) is Retry else "failed"

@@ -25,6 +25,7 @@ from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
 from wfq_workers.activities.wires import ReadWire, ReportWire
 from wfq_workers.backoff import one_line
+from wfq_workers.metrics.counts import ActivityCounts
 
 log = logging.getLogger("wfq.activity")
 
@@ -60,10 +61,13 @@ class ActivityLoop:
         self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
         self._read_wire = ReadWire(self._link, worker_id, self._store.streams)
         self._report_wire = ReportWire(self._link, namespace)
+        #: What this loop counts, for its metrics.
+        self.counts = ActivityCounts()
         self._reader = Reader(
-            self._store, self._read_wire, self._board, self._runner, self._keeper, options
-        )
-        self._reporter = Reporter(self._board, self._report_wire)
+            self._store, self._read_wire, self._board, self._runner, self._keeper, options,
+            self.counts,
+        )  # fmt: skip
+        self._reporter = Reporter(self._board, self._report_wire, counts=self.counts)
         self._exchange = Exchange(
             self._board,
             [self._reporter, self._reader],
@@ -112,6 +116,12 @@ class ActivityLoop:
     def running(self) -> int:
         """Attempts that run, or wait for a thread."""
         return len(self._board.running)
+
+    @property
+    def redis_errors(self) -> int:
+        """Times that Redis could not be asked."""
+        backoffs = (self._reader.backoff, self._reporter.backoff, self._keeper.backoff)
+        return sum(backoff.total for backoff in backoffs)
 
     def _stop(self) -> None:
         try:

@@ -70,10 +70,12 @@ class Batch:
     """Whole entries of one partition: the unit of a commit."""
 
     __slots__ = (
+        "_ended",
         "_entries",
         "_late",
         "_loaded",
         "_news",
+        "_started",
         "_stays",
         "instance_id",
         "last_entry",
@@ -99,6 +101,10 @@ class Batch:
         #: Parts without a record, which only the commit that takes the entries out may carry:
         #: nothing would tell the next owner that they were written.
         self._late: list[InstanceCommit] = []
+        #: Workflows of the instances that this commit begins, and what it ends: name, status,
+        #: seconds since the start. Counted once the commit is taken.
+        self._started: list[str] = []
+        self._ended: list[tuple[str, str, float]] = []
 
     def take(self, entry_id: bytes, fields: list[bytes]) -> None:
         """Add one stream entry: pairs of instance id and event."""
@@ -143,7 +149,7 @@ class Batch:
         """Ids that must be fetched before the batch can run."""
         partition = self.partition
         cache, loaded, news = partition.engine.cache, self._loaded, self._news
-        missing = []
+        missing, fresh = [], 0
         for instance_id, events in self.works.items():
             cached = cache.get(instance_id)
             if cached is not None:
@@ -157,6 +163,10 @@ class Batch:
                 birth = events[0][2]
                 instance = partition.load(instance_id, [birth])
                 loaded[instance_id] = Cached(instance, created_ms(birth))
+                fresh += 1
+        counts = partition.engine.counts
+        counts.misses += len(missing)
+        counts.hits += len(self.works) - len(missing) - fresh
         return missing
 
     def load(self, stored: dict[str, Stored | None]) -> None:
@@ -233,6 +243,11 @@ class Batch:
                 continue
             parts.append(draft.part)
             notice.append("!" + instance_id if draft.ended else instance_id)
+            if turns_before == 1 and not cached.instance.gen:
+                self._started.append(cached.instance.name)
+            if draft.ended:
+                taken_s = (turn.now_ms - cached.created_ms) / 1000
+                self._ended.append((cached.instance.name, turn.status, taken_s))
             if draft.rest:
                 self.rest.append((instance_id, draft.cursor, draft.rest))
         engine.watch.end()
@@ -312,11 +327,22 @@ class Batch:
 
     def committed(self, reply: Committed) -> None:
         """The commit is durable, except for instances that were purged or reborn meanwhile."""
+        self._count()
         self.partition.removals = reply.removals
         if self._stays or self.last_entry is None:
             self.partition.commits_partly()
         for instance_id in reply.dropped:
             self.partition.drop(instance_id)
+
+    def _count(self) -> None:
+        counts = self.partition.engine.counts
+        counts.commits += 1
+        for _, fields in () if self._stays else self._entries:
+            counts.events += len(fields) // 2
+        for name in self._started:
+            counts.started[name] += 1
+        for name, status, taken_s in self._ended:
+            counts.ended[name, status].add(taken_s)
 
     # --- suspect mode
 

@@ -15,6 +15,7 @@ from wfq.storage import scripts
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, Wire
 from wfq_workers.clock import ServerClock
+from wfq_workers.metrics.counts import SHORT_S, TurnCounts
 
 log = logging.getLogger("wfq.orchestrator")
 
@@ -96,8 +97,10 @@ class TurnWatch:
     is next, to be loaded or to have a turn; the thread that keeps leases calls `check`.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, counts: TurnCounts | None = None) -> None:
         self.timeout_s = timeout_s
+        #: The turns' durations go here: the clock is read for the watch anyway.
+        self._durations = (counts or TurnCounts()).turns
         self._thread_id = 0
         self._running = False
         #: Whose code runs, and its instance unless that is still being loaded.
@@ -114,7 +117,15 @@ class TurnWatch:
 
     def turn(self, instance: Instance) -> None:
         """A turn of the instance starts now; the one before it has come back."""
-        self._started = monotonic()
+        now = monotonic()
+        if self._instance is not None:
+            took_s = now - self._started
+            if took_s < SHORT_S:
+                self._durations.short += 1
+                self._durations.total_s += took_s
+            else:
+                self._durations.add(took_s)
+        self._started = now
         self._instance = instance
         self._name = instance.id
 
@@ -126,6 +137,8 @@ class TurnWatch:
 
     def end(self) -> None:
         """No code is running; after this no abort reaches the thread."""
+        if self._instance is not None:
+            self._durations.add(monotonic() - self._started)
         with self._lock:
             self._running = False
             self._instance = None
@@ -169,6 +182,7 @@ class Engine:
     cache: InstanceCache = field(default_factory=InstanceCache)
     #: What instances lacked code, as far as that was said.
     lacking: set[str] = field(default_factory=set)
+    counts: TurnCounts = field(default_factory=TurnCounts)
     _counter: itertools.count[int] = field(default_factory=itertools.count)
     _taught: bool = False
 

@@ -54,7 +54,7 @@ class Lane(LaneConnection):
     def __init__(self, engine: Engine, name: str) -> None:
         super().__init__(engine)
         self._name = name
-        self._backoff = Backoff(log, f"orchestrator lane {name}")
+        self.backoff = Backoff(log, f"orchestrator lane {name}")
         self.token = ""
         self.owned: dict[int, OwnedPartition] = {}
         #: While a fresh token is taken: the partitions that were held under the last one.
@@ -72,7 +72,7 @@ class Lane(LaneConnection):
             try:
                 yield from self._own()
                 if self.owned:
-                    self._backoff.clear()
+                    self.backoff.clear()
                     yield from self._serve()
                 else:
                     yield from self._pause(0.25)
@@ -84,7 +84,8 @@ class Lane(LaneConnection):
                     log.info("lane %s starts again: %s", self._name, exc)
                     yield from self._pause(0.01)
                 else:
-                    delay_s = self._backoff.next_delay_s()
+                    self.backoff.total += 1
+                    delay_s = self.backoff.next_delay_s()
                     log.warning("lane %s: %s; next attempt in %.2g s", self._name, exc, delay_s)
                     yield from self._pause(delay_s)
             except TurnAborted:
@@ -94,7 +95,7 @@ class Lane(LaneConnection):
                 # A bug of ours, not a fault of Redis: say so, and read everything again.
                 log.exception("lane %s failed; it starts again", self._name)
                 self._abandon()
-                yield from self._pause(self._backoff.next_delay_s())
+                yield from self._pause(self.backoff.next_delay_s())
         self._close_wire()
 
     def lose(self) -> None:
@@ -302,6 +303,7 @@ class Lane(LaneConnection):
                 failpoints.hit("orch.after_commit")
             committed = call.parse(reply)
             if committed.stale:
+                self._engine.counts.refused += 1
                 raise StaleLease(
                     f"commit to partition {batch.partition.number} refused: {committed.stale}"
                 )
@@ -370,6 +372,7 @@ class Lane(LaneConnection):
                 ]
             )  # fmt: skip
             if done.stale:
+                self._engine.counts.refused += 1
                 raise StaleLease(f"dispatch of {instance_id} refused: {done.stale}")
             if not messages:
                 return

@@ -17,6 +17,7 @@ from wfq.storage import partitions
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff
+from wfq_workers.metrics.counts import TurnCounts
 from wfq_workers.orchestrating.connection import Wait
 from wfq_workers.orchestrating.engine import Engine, TurnWatch
 from wfq_workers.orchestrating.lane import Lane
@@ -47,10 +48,14 @@ class OrchestratorLoop:
         turn_timeout_s: float = 10.0,
         lanes: int = LANES,
     ) -> None:
+        #: What this loop counts, for its metrics.
+        self.counts = TurnCounts()
+        watch = TurnWatch(turn_timeout_s, self.counts)
         self.engine = Engine(
-            url, namespace, queue, host, worker_id, int(lease_s * 1000), TurnWatch(turn_timeout_s)
+            url, namespace, queue, host, worker_id, int(lease_s * 1000), watch, counts=self.counts
         )
         self._lanes = [Lane(self.engine, f"{queue}/{n}") for n in range(lanes)]
+        self._backoffs = [lane.backoff for lane in self._lanes]
         self._renewing = Leases(self.engine, self._lanes, self._wake)
         self._ownership = Ownership(self.engine, self._lanes, self._wake)
         self._stopping = threading.Event()
@@ -89,6 +94,16 @@ class OrchestratorLoop:
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the loop has ended."""
         self._turns.join(timeout_s)
+
+    @property
+    def redis_errors(self) -> int:
+        """Times that Redis could not be asked."""
+        return sum(backoff.total for backoff in self._backoffs)
+
+    @property
+    def partitions_owned(self) -> int:
+        """Partitions that this process has a lease of."""
+        return sum(len(lane.owned) for lane in self._lanes)
 
     def _wake(self) -> None:
         try:
@@ -166,6 +181,7 @@ class OrchestratorLoop:
         link = SyncLink(self.engine.url, timeout_s=renewing.timeout_s)
         # What Redis still holds for us may be kept, if it is asked before a lease ends.
         backoff = Backoff(log, "keeping leases", longest_s=renewing.period_s)
+        self._backoffs.append(backoff)
         renew_at = 0.0
         try:
             while not self._stopping.is_set():
@@ -185,6 +201,7 @@ class OrchestratorLoop:
     def _deal(self) -> None:
         link = SyncLink(self.engine.url)
         backoff = Backoff(log, "dealing partitions")
+        self._backoffs.append(backoff)
         try:
             while not self._stopping.is_set():
                 self._try(partial(self._ownership.tick, link), backoff)

@@ -60,6 +60,7 @@ class Leases:
         for (lane, token, number), renewal in zip(held, link.run_many(calls), strict=True):
             engine.clock.set(renewal.now_ms)
             if not renewal.valid and lane.token == token:
+                engine.counts.lost += 1
                 log.info("partition %d went to another orchestrator", number)
                 lane.lose()
                 self._wake()

@@ -18,6 +18,7 @@ from wfq.storage import timers
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff
+from wfq_workers.metrics.counts import TimerCounts
 from wfq_workers.scheduling.forwarder import Forwarder
 from wfq_workers.scheduling.retention import Sweeper
 from wfq_workers.scheduling.wakeups import Wakeups
@@ -37,6 +38,8 @@ class SchedulerLoop:
     def __init__(
         self, url: str, namespace: Namespace, *, retention: Mapping[str, float] | None = None
     ) -> None:
+        #: What this loop counts, for its metrics.
+        self.counts = TimerCounts()
         self._url = url
         self._namespace = namespace
         self._stopping = threading.Event()
@@ -67,6 +70,11 @@ class SchedulerLoop:
     def join(self, timeout_s: float | None = None) -> None:
         """Wait until the loop has ended."""
         self._thread.join(timeout_s)
+
+    @property
+    def redis_errors(self) -> int:
+        """Times that Redis could not be asked."""
+        return self._backoff.total
 
     def _run(self) -> None:
         link = SyncLink(self._url)
@@ -106,6 +114,9 @@ class SchedulerLoop:
         read_at = time.monotonic()
         for partition, result in zip(due, fired, strict=True):
             self._wakeups.tell_time(result.now_ms)
+            if result.fired:
+                self.counts.fired += result.fired
+                self.counts.lateness.add(result.lateness_ms / 1000)
             wait_s = LONGEST_SLEEP_S
             if result.next_due_ms is not None:
                 wait_s = min(wait_s, max(0.0, (result.next_due_ms - result.now_ms) / 1000))

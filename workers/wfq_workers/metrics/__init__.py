@@ -1,0 +1,1 @@
+"""What workers count, and the port from which Prometheus reads it."""
