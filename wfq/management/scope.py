@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wfq.codec import Codec, PayloadCodec
 from wfq.errors import ConfigurationError
@@ -21,6 +21,8 @@ class Scope:
     codec: Codec
     #: External events that an instance may hold undelivered.
     inbox_events: int
+    #: Queues that this client has entered in the register of queues.
+    told_queues: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)

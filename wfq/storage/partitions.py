@@ -109,6 +109,27 @@ def release(
     return Call(scripts.RELEASE, keys, [token, owner, "died" if died else "clean"], bool)
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in an events stream; `seen` is the last entry that was looked at."""
+
+    entries: int
+    seen: str
+    has_command: bool
+
+
+def waiting(
+    namespace: Namespace, partition: int, queue: str, *, after: str, limit: int
+) -> Call[Waiting]:
+    """Look whether a lifecycle command waits behind the entry `after`."""
+
+    def parse(reply: list[Any]) -> Waiting:
+        entries, seen, found = reply
+        return Waiting(int(entries), seen.decode(), bool(found))
+
+    return Call(scripts.WAITING, [namespace.events(partition, queue)], [after, limit], parse)
+
+
 def accuse(
     namespace: Namespace, partition: int, queue: str, *, token: str, name: str
 ) -> Call[bool]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from wfq.storage import partitions
 from wfq.storage.link import SyncLink
+from wfq.storage.membership import MEMBER_SILENT_MS
 from wfq_workers.orchestrating.engine import Engine
 from wfq_workers.orchestrating.lane import Lane
 
@@ -20,7 +21,7 @@ log = logging.getLogger("wfq.orchestrator")
 
 #: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
 REPORT_S = 1.5
-SILENT_MS = 5_000
+SILENT_MS = MEMBER_SILENT_MS
 #: Seconds between looks at one partition that others hold.
 PROBE_S = 1.0
 #: Milliseconds after its expiry at which a lease that nobody took is up for adoption.
@@ -69,10 +70,18 @@ class Leases:
 class Ownership:
     """Deals partitions to lanes. Lives in a thread of its own."""
 
-    def __init__(self, engine: Engine, lanes: Sequence[Lane], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lanes: Sequence[Lane],
+        wake: Callable[[], None],
+        only: frozenset[int] | None = None,
+    ) -> None:
         self._engine = engine
         self._lanes = lanes
         self._wake = wake
+        #: The partitions of a caretaker, which takes what is free and is no member.
+        self._only = only
         self._members: list[str] = [engine.worker_id]
         self._reported = 0.0
         self._look_again = [0.0] * engine.namespace.partitions
@@ -101,6 +110,8 @@ class Ownership:
         seconds, micros = link.command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         engine.clock.set(now_ms)
+        if self._only is not None:
+            return
         _, rows = link.commands(
             [
                 ("ZADD", key, now_ms, engine.worker_id),
@@ -165,6 +176,8 @@ class Ownership:
             # Members start their search at different places, so that they seldom collide.
             number = (offset + rank * total // len(members)) % total
             few = watch or len(members) > total
+            if self._only is not None and number not in self._only:
+                continue
             if few and (number - rank) % min(len(members), total) > 1:
                 continue
             if number not in busy and now >= self._look_again[number]:
