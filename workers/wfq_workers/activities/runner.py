@@ -13,6 +13,7 @@ import orjson
 
 from wfq.core.events import Failure, Payload
 from wfq.depends import DependencyScope
+from wfq.errors import PayloadLocked
 from wfq.registry import Registry
 from wfq.storage.activities import Completed, Retry
 from wfq_workers.activities import outcomes
@@ -37,10 +38,12 @@ class Runner:
         now_ms: Callable[[], int],
         *,
         processes: int | None = None,
+        grace_ms: int = 30_000,
     ) -> None:
         self._registry = registry
         self._board = board
         self._now_ms = now_ms
+        self._grace_ms = grace_ms
         self._handlers: dict[str, Handler] = {}
         self._pool = ThreadPool(
             self._run, board.jobs, limit=board.slots + board.spare, name="wfq-activity"
@@ -113,6 +116,9 @@ class Runner:
             result = _word(outcome)
         except NotStarted:
             return
+        except PayloadLocked as exc:
+            self._leave(attempt, exc)
+            return
         # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
         except BaseException as exc:
             outcome = self._raised(attempt, exc)
@@ -156,6 +162,9 @@ class Runner:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
             outcome = outcomes.succeeded(attempt, await attempt.handler.run_async(attempt))
+        except PayloadLocked as exc:
+            self._leave(attempt, exc)
+            return
         # SystemExit too: it would end the loop.
         except BaseException as exc:
             outcome = self._raised(attempt, exc)
@@ -168,6 +177,16 @@ class Runner:
         if attempt.unwanted and attempt.told:
             return None
         return self._failed(attempt, *failure_of(exc))
+
+    def _leave(self, attempt: Attempt, error: PayloadLocked) -> None:
+        """Leave an attempt whose input cannot be read here to a worker that can."""
+        if not (attempt.extra or {}).get("unknown"):
+            log.error("%r waits for another worker: %s", attempt, error)
+        *note, later = outcomes.unknown(
+            attempt, now_ms=self._now_ms(), grace_ms=self._grace_ms, why=str(error)
+        )
+        self._board.finish(attempt, later, *note)
+        attempt.context = attempt.stop = None
 
     def _failed(self, attempt: Attempt, failure: Failure, names: list[str]) -> Completed | Retry:
         log.warning(

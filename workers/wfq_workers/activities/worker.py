@@ -56,7 +56,11 @@ class ActivityLoop:
         self._store = ActivityStore(self._link, namespace, options.queues, worker_id)
         self._board = Board(options.concurrency)
         self._runner = Runner(
-            registry, self._board, self._store.now_ms, processes=options.processes
+            registry,
+            self._board,
+            self._store.now_ms,
+            processes=options.processes,
+            grace_ms=int(options.unknown_grace_s * 1000),
         )
         self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
         self._read_wire = ReadWire(self._link, worker_id, self._store.streams)

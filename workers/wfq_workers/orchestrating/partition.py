@@ -8,7 +8,7 @@ from orjson import loads
 
 from wfq.core.events import T_NONCE, Record
 from wfq.core.instance import Instance
-from wfq.core.ports import TurnAborted
+from wfq.core.ports import TurnAborted, TurnBlocked
 from wfq.errors import NonDeterministicWorkflow
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Taken
@@ -167,6 +167,9 @@ class OwnedPartition:
             return Instance.load(instance_id, records, self.engine.host)
         except NonDeterministicWorkflow as exc:
             log.error("instance %s is stalled: %s", instance_id, one_line(exc, 1000))
+            return str(exc)
+        except TurnBlocked as exc:
+            log.error("instance %s is stalled: %s", instance_id, one_line(exc))
             return str(exc)
         except TurnAborted:
             return ABORTED
