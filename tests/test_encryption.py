@@ -97,6 +97,8 @@ def test_without_keys_the_ciphertext_is_shown_and_plain_values_are_read() -> Non
         ("short:" + base64.b64encode(b"16 bytes of key.").decode(), "has 16 bytes instead of 32"),
         (f"a b:{OLD}", "has no name"),
     ],
+    # The keys are new ones each time.
+    ids=["none", "no name", "second", "no base64", "twice", "short", "a bad name"],
 )
 def test_bad_keys_are_refused_without_being_shown(text: str, said: str) -> None:
     with pytest.raises(ConfigurationError) as caught:

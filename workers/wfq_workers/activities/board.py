@@ -76,19 +76,18 @@ class Board:
         return attempt in self.running
 
     def finish(
-<<<<<<< HEAD
-        self, attempt: Attempt, outcome: Outcome | None, result: str = "", took_s: float = 0.0
+        self,
+        attempt: Attempt,
+        outcome: Outcome | None,
+        result: str = "",
+        took_s: float = 0.0,
+        *,
+        note: Outcome | None = None,
     ) -> bool:
         """Settle the attempt; False if that has happened already, and this result is late.
 
         None leaves the entry to whoever has it now. `result` and `took_s` are for the metrics.
-=======
-        self, attempt: Attempt, outcome: Outcome | None, note: Outcome | None = None
-    ) -> bool:
-        """Settle the attempt; False if that has happened already, and this result is late.
-
-        None leaves the entry to whoever has it now. `note` is reported before the outcome.
->>>>>>> 117a8f8 (Encrypt payloads with AES-GCM and named keys; leave what cannot be decrypted to other workers)
+        `note` is reported before the outcome.
         """
         if not self.running.pop(attempt, False):
             self.stuck.pop(attempt, None)
@@ -100,7 +99,8 @@ class Board:
         attempt.result, attempt.took_s = result, took_s
         if attempt.details is not None:
             attempt.final = isinstance(outcome, Completed)
-        self.settle(attempt, [told for told in (note, outcome) if told is not None])
+        told = [] if outcome is None else [outcome]
+        self.settle(attempt, told if note is None else [note, *told])
         if self._ended is not None:
             self.interrupt()
         return True

@@ -185,7 +185,7 @@ class Runner:
         *note, later = outcomes.unknown(
             attempt, now_ms=self._now_ms(), grace_ms=self._grace_ms, why=str(error)
         )
-        self._board.finish(attempt, later, *note)
+        self._board.finish(attempt, later, note=note[0] if note else None)
         attempt.context = attempt.stop = None
 
     def _failed(self, attempt: Attempt, failure: Failure, names: list[str]) -> Completed | Retry:
