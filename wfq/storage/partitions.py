@@ -14,8 +14,10 @@ from wfq.storage.scripts import Argument, Call
 DISPATCH_BATCH = 1000
 
 
-#: Activity queue, message, and "task_id nonce" when a schedule-to-start timeout watches it
-#: (else "").
+#: In place of "task_id nonce": the activity is known to be short, and may share an entry.
+SHORT = "+"
+#: Activity queue, message, and "task_id nonce" when a schedule-to-start timeout watches it, or
+#: `SHORT`, or "".
 DispatchMessage = tuple[str, bytes, str]
 
 

@@ -15,10 +15,12 @@ from wfq.registry import Registry
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.activities import outcomes
+from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import Exchange
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.packs import SLOW_S, Pack, taken_apart
 from wfq_workers.activities.reader import Reader
 from wfq_workers.activities.reporter import Reporter
 from wfq_workers.activities.runner import Runner
@@ -59,10 +61,11 @@ class ActivityLoop:
             registry,
             self._board,
             self._store.now_ms,
+            consumer=worker_id,
             processes=options.processes,
             grace_ms=int(options.unknown_grace_s * 1000),
         )
-        self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
+        self._keeper = Keeper(self._board, self._store, self._runner.paces, lease_s=options.lease_s)
         self._read_wire = ReadWire(self._link, worker_id, self._store.streams)
         self._report_wire = ReportWire(self._link, namespace)
         #: What this loop counts, for its metrics.
@@ -77,6 +80,7 @@ class ActivityLoop:
             [self._reporter, self._reader],
             kick=self._runner.kick,
             widen=self._runner.widen,
+            split_slow=self._runner.split_slow,
         )
         self._stop_lock = threading.Lock()
         self._deadline = float("inf")
@@ -148,8 +152,11 @@ class ActivityLoop:
             self._stopped.set()
 
     def _hand_back_waiting(self) -> None:
-        for attempt in self._runner.take_waiting():
-            self._board.finish(attempt, outcomes.hand_back(attempt, started=False))
+        for job in self._runner.take_waiting():
+            if isinstance(job, Pack):
+                self._board.finish_pack(job, taken_apart(job.attempts))
+            else:
+                self._board.finish(job, outcomes.hand_back(job, started=False))
 
     def _wait_until_idle(self) -> None:
         while self._board.running and time.monotonic() < self._deadline:
@@ -158,7 +165,13 @@ class ActivityLoop:
 
     def _hand_back_running(self) -> None:
         """Tell what outlived the grace period to end; what does not runs on elsewhere."""
-        late = list(self._board.running)
+        split_by = time.monotonic() + 10 * SLOW_S
+        while time.monotonic() < split_by and any(
+            isinstance(job, Pack) for job in list(self._board.running)
+        ):
+            self._board.wait_for_end(SLOW_S)
+        # A pack that is left here has just begun: it runs on elsewhere.
+        late = [job for job in list(self._board.running) if isinstance(job, Attempt)]
         if not late:
             return
         log.warning("%d activities did not end in time; handing them back", len(late))

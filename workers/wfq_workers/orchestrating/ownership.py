@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from wfq.storage import partitions
+from wfq.storage.activities import short_command
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import MEMBER_SILENT_MS
 from wfq_workers.orchestrating.engine import Engine
@@ -112,12 +113,16 @@ class Ownership:
         engine.clock.set(now_ms)
         if self._only is not None:
             return
-        _, rows = link.commands(
+        queues = engine.short.queues
+        _, rows, *short = link.commands(
             [
                 ("ZADD", key, now_ms, engine.worker_id),
                 ("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf"),
+                *[short_command(engine.namespace, queue, now_ms) for queue in queues],
             ]
         )
+        for queue, names in zip(queues, short, strict=True):
+            engine.short.learn(queue, frozenset(name.decode() for name in names))
         members = sorted(row.decode() for row in rows) or [engine.worker_id]
         if members != self._members:
             self._members = members

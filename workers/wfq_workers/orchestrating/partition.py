@@ -40,7 +40,11 @@ class OwnedPartition:
         self.number = number
         limits = engine.host.limits
         self.writer = CommitWriter(
-            engine.namespace, number, engine.queue, most_bytes=limits.turn_bytes
+            engine.namespace,
+            number,
+            engine.queue,
+            most_bytes=limits.turn_bytes,
+            is_short=engine.short.has,
         )
         #: Events of one generation from which on to warn of its limit.
         self.many_events = limits.history_events // WARN_AT
