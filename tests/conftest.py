@@ -4,6 +4,8 @@
 ``real_redis_url``  each test on the two real servers
 ``valkey_url``      the embedded Valkey alone (tests of processes, where one server is enough)
 ``start_server``    a server for this test alone, which it may kill, stop and fill
+``any_url``         one kind: the embedded Valkey, or what ``--on`` names
+``sentinel_group``, ``cluster``  groups of servers, see `tests.groups`
 ``processes``       starts processes and ends them; their logs are shown when the test fails
 """
 
@@ -13,9 +15,11 @@ import os
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
+from tests.groups import ClusterGroup, SentinelGroup
 from tests.known_keys import strangers
 from tests.servers import WHY_SKIPPED, Kind, LocalServer, Processes, find_binary, is_setting
 
@@ -34,11 +38,34 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--on", default="valkey", choices=("valkey", "redis", "sentinel", "cluster"),
+        help="what the end-to-end and conformance tests run on; the default is the embedded Valkey",
+    )  # fmt: skip
+
+
+Group = TypeVar("Group", SentinelGroup, ClusterGroup)
+
+
 class _SharedServers:
     """One server of each kind for a whole session (each xdist worker has a session)."""
 
     def __init__(self) -> None:
         self._running: dict[Kind, LocalServer] = {}
+        self._groups: list[SentinelGroup | ClusterGroup] = []
+
+    def group(self, kind: type[Group]) -> Group:
+        """Return the running group of that kind without data, or skip the test."""
+        binary: Kind = "valkey" if find_binary("valkey") else "redis"
+        if find_binary(binary) is None:
+            pytest.skip(WHY_SKIPPED[binary])
+        found = [group for group in self._groups if isinstance(group, kind)]
+        if not found:
+            found.append(kind(binary))
+            self._groups.append(found[0])
+        found[0].flush()
+        return found[0]
 
     def empty(self, kind: Kind) -> LocalServer:
         """Return the running server of that kind without data, or skip the test."""
@@ -50,7 +77,7 @@ class _SharedServers:
         return self._running[kind]
 
     def close(self) -> None:
-        for server in self._running.values():
+        for server in (*self._running.values(), *self._groups):
             server.close()
 
 
@@ -82,6 +109,30 @@ def real_redis_url(
 def valkey_url(_shared_servers: _SharedServers) -> Iterator[str]:
     """The URL of an empty embedded Valkey."""
     yield from _checked(_shared_servers.empty("valkey"))
+
+
+@pytest.fixture
+def sentinel_group(_shared_servers: _SharedServers) -> SentinelGroup:
+    """A running Sentinel group without data, for tests that break nothing."""
+    return _shared_servers.group(SentinelGroup)
+
+
+@pytest.fixture
+def cluster(_shared_servers: _SharedServers) -> ClusterGroup:
+    """Three running masters of a cluster without data, for tests that break nothing."""
+    return _shared_servers.group(ClusterGroup)
+
+
+@pytest.fixture
+def any_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> Iterator[str]:
+    """The URL of an empty store of the kind that ``--on`` names."""
+    match request.config.getoption("--on"):
+        case "sentinel":
+            yield _shared_servers.group(SentinelGroup).url
+        case "cluster":
+            yield _shared_servers.group(ClusterGroup).url
+        case kind:
+            yield from _checked(_shared_servers.empty(kind))
 
 
 def _checked(server: LocalServer) -> Iterator[str]:

@@ -85,15 +85,11 @@ class Settings(BaseSettings):
         str_strip_whitespace=True,
     )
 
-    #: redis://, rediss://, unix:// or memory://; redis+sentinel:// and redis+cluster:// are known
-    #: and not opened yet. None: the embedded server of this directory.
+    #: redis://, rediss://, unix://, redis+sentinel://, redis+cluster:// (also rediss+... with TLS,
+    #: and valkey...) or memory://. None: the embedded server of this directory.
     redis_url: SecretStr | None = None
     #: A file that holds the URL, for a secret that must not stand in the environment.
     redis_url_file: Path | None = None
-    #: Keys that encrypt payloads, NAME:BASE64 with commas between; the first one encrypts.
-    encryption_keys: SecretStr | None = None
-    #: A file that holds the keys.
-    encryption_keys_file: Path | None = None
     #: The embedded server's binary, where the one found by itself will not do.
     redis_bin: Path | None = None
     #: Where the embedded server keeps its data.

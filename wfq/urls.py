@@ -6,6 +6,17 @@ import re
 from urllib.parse import parse_qsl, urlsplit
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "memory")
+#: The same with TLS, and under Valkey's name.
+ALSO = (
+    "rediss+sentinel", "rediss+cluster", "valkey", "valkeys", "valkey+sentinel",
+    "valkeys+sentinel", "valkey+cluster", "valkeys+cluster",
+)  # fmt: skip
+
+SENTINEL_PORT = 26379
+REDIS_PORT = 6379
+
+#: Host and port.
+Address = tuple[str, int]
 
 #: ``scheme://user:`` then the password, up to the last @ before a space or quote.
 _USERINFO = re.compile(
@@ -32,7 +43,7 @@ def check_redis_url(url: str) -> str:
     """
     url = url.strip()
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme.lower() not in SCHEMES:
+    if not separator or scheme.lower() not in SCHEMES + ALSO:
         known = ", ".join(f"{name}://" for name in SCHEMES)
         raise ValueError(f"{mask_url(url)!r} is not a Redis URL; it begins with one of {known}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
@@ -40,9 +51,55 @@ def check_redis_url(url: str) -> str:
     parts = urlsplit(url)
     if scheme.lower() == "unix" and not parts.path.strip("/"):
         raise ValueError(f"{mask_url(url)!r} names no socket; write unix:///path/to/socket")
-    if scheme.lower() in ("redis", "rediss"):
+    if scheme.lower() in ("redis", "rediss", "valkey", "valkeys"):
         _check_address(url)
+    if is_sentinel(url) or is_cluster(url):
+        _check_group(url)
     return url
+
+
+def is_sentinel(url: str) -> bool:
+    """Whether the URL names a group of servers by its sentinels."""
+    return url.partition("://")[0].lower().endswith("+sentinel")
+
+
+def is_cluster(url: str) -> bool:
+    """Whether the URL names a Redis Cluster or Valkey Cluster."""
+    return url.partition("://")[0].lower().endswith("+cluster")
+
+
+def group_addresses(url: str) -> list[Address]:
+    """Return what a sentinel or cluster URL names. Raises: ValueError, without the password."""
+    usual = SENTINEL_PORT if is_sentinel(url) else REDIS_PORT
+    hosts = urlsplit(url).netloc.rpartition("@")[2]
+    found: list[Address] = []
+    for word in filter(None, hosts.split(",")):
+        parts = urlsplit(f"//{word}")
+        try:
+            host, port = parts.hostname, parts.port
+        except ValueError as exc:
+            raise ValueError(f"{mask_url(url)!r}: {word!r} has no valid port") from exc
+        if not host or port == 0:
+            raise ValueError(f"{mask_url(url)!r}: {word!r} is no host:port")
+        found.append((host, port or usual))
+    if not found:
+        raise ValueError(f"{mask_url(url)!r} names no host")
+    return found
+
+
+def _check_group(url: str) -> None:
+    group_addresses(url)
+    words = [word for word in urlsplit(url).path.split("/") if word]
+    if is_sentinel(url) and not words:
+        raise ValueError(
+            f"{mask_url(url)!r} names no service; write redis+sentinel://host:26379/mymaster/0"
+        )
+    rest = words[1:] if is_sentinel(url) else words
+    database = "/".join(rest) or dict(parse_qsl(urlsplit(url).query)).get("db", "0")
+    if not database.isdecimal():
+        raise ValueError(f"{mask_url(url)!r} names database {database!r}; it is a number")
+    if is_cluster(url) and int(database):
+        raise ValueError(f"{mask_url(url)!r} names database {database}; a cluster has only 0")
 
 
 def _check_address(url: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 
 from wfq.errors import ConfigurationError
-from wfq.storage.link import is_memory
+from wfq.storage.opening import is_memory
 from wfq_cli import exits
 from wfq_cli.demo_scenes import SCENES, Scene
 from wfq_cli.demo_screen import Screen, WrongAnswer

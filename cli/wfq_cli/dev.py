@@ -12,7 +12,7 @@ from typing import Any, Self
 import click
 
 from wfq.errors import ConfigurationError
-from wfq.storage.link import is_memory
+from wfq.storage.opening import is_memory
 from wfq_cli.dev_desk import Desk, Plan
 from wfq_cli.session import open_session
 from wfq_cli.target import target_options

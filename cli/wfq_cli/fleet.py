@@ -76,17 +76,15 @@ def _queues(session: Session) -> Iterator[Row]:
 def _depths(session: Session, queue: str) -> dict[str, int]:
     """Return what waits and runs in all partitions of a queue, from one round trip."""
     namespace = session.namespace
-    pipe = session.link.redis.pipeline(transaction=False)
+    commands: list[tuple[Argument, ...]] = []
     for partition in range(namespace.partitions):
         activities = namespace.activities(partition, queue)
-        commands: tuple[tuple[Argument, ...], ...] = (
+        commands += (
             ("XLEN", namespace.events(partition, queue)),
             ("XLEN", activities),
             ("XPENDING", activities, "activities"),
         )
-        for command in commands:
-            pipe.execute_command(*command)
-    replies = pipe.execute(raise_on_error=False)
+    replies = session.link.try_commands(commands)
     events = sum(map(_number, replies[0::3]))
     entries = sum(map(_number, replies[1::3]))
     running = sum(map(_number, replies[2::3]))

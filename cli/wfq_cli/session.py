@@ -17,7 +17,9 @@ from wfq.management.state import WorkflowState
 from wfq.settings import Settings, load_settings, override
 from wfq.storage import embedded, membership
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink, open_client, shown, translate
+from wfq.storage.link import SyncLink, translate
+from wfq.storage.opening import shown
+from wfq.storage.slots import open_any
 from wfq_cli import exits
 from wfq_cli.target import Target
 
@@ -129,7 +131,7 @@ def settings_of(target: Target, **changes: Any) -> Settings:
 
 def _knock(url: str) -> None:
     """Ask whether the server is there, once: a command should not repeat that for long."""
-    client = open_client(url, timeout_s=_KNOCK_S)
+    client = open_any(url, timeout_s=_KNOCK_S)
     try:
         client.ping()
     except (redis.RedisError, OSError) as exc:

@@ -9,8 +9,9 @@ from tests.servers import poll
 from wfq.client import WorkflowClient
 from wfq.rules import ListenerRule
 from wfq.settings import load_settings
-from wfq.storage.link import SyncLink, open_client
+from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
+from wfq.storage.opening import open_client
 from wfq_workers.listening.listener import make_listener
 
 RULE = ListenerRule(channel="payments", event="paid", instance_id_from="$.order")

@@ -22,7 +22,6 @@ LAYERS = (
         "wfq.analysis",
         "wfq.codec",
         "wfq.depends",
-        "wfq.encryption",
         "wfq.jsonform",
         "wfq.linting",
         "wfq.naming",

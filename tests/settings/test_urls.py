@@ -20,6 +20,10 @@ CANARY = "hunter2-canary"
         "unix://user:secret@/run/redis.sock",
         "redis+sentinel://a:26379,b:26379/mymaster/0",
         "redis+cluster://a:7000,b:7001",
+        "redis+sentinel://me:secret@a,[::1]:26380/mymaster?sentinel_password=x",
+        "rediss+sentinel://a/mymaster/3",
+        "valkeys+cluster://me:secret@a?ssl_ca_certs=/etc/ca.pem",
+        "valkey://localhost/2",
         "memory://",
         "memory://name",
     ],
@@ -42,13 +46,21 @@ def test_a_redis_url_is_taken(url: str) -> None:
         "redis://host/zero",
         "redis://ho st",
         "unix://",
+        "redis+sentinel://a:26379",
+        "redis+sentinel://a:26379,b:port/mymaster",
+        "redis+sentinel:///mymaster",
+        "redis+sentinel://a/mymaster/zero",
+        "redis+cluster://",
+        "redis+cluster://a:7000/1",
+        "redis+cluster://a:0",
+        f"redis+cluster://user:{CANARY}@a:port",
         f"redis://user:{CANARY}/with-slash@host:6379",
         f"http://user:{CANARY}@host",
         f"redis://user:{CANARY}@host:port",
     ],
 )
 def test_another_url_is_refused_without_its_password(url: str) -> None:
-    with pytest.raises(ValueError, match=r"Redis URL|names|holds|port") as caught:
+    with pytest.raises(ValueError, match=r"Redis URL|names|holds|port|database") as caught:
         check_redis_url(url)
 
     assert CANARY not in str(caught.value)

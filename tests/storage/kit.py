@@ -13,7 +13,8 @@ from wfq.storage import activities, instances, outbox, partitions, timers
 from wfq.storage.activities import ActivityMessage, CompleteReply, Outcome
 from wfq.storage.instances import AppendReply, NewInstance, Snapshot, StartReply
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink, is_memory
+from wfq.storage.link import SyncLink
+from wfq.storage.opening import is_memory
 from wfq.storage.partitions import Committed, Held, InstanceCommit, Taken
 from wfq.storage.scripts import Argument, Call
 from wfq.storage.timers import Fired
@@ -23,15 +24,6 @@ T = TypeVar("T")
 #: A lease longer than any test.
 LONG_MS = 600_000
 QUEUE = "default"
-
-
-def messages_of(partition: int, claimed: list[activities.Claimed]) -> list[ActivityMessage]:
-    """The attempts of entries that were taken over."""
-    return [
-        ActivityMessage(partition, c.entry_id, c.fields[n].decode(), c.fields[n + 1], c.deliveries)
-        for c in claimed
-        for n in range(0, len(c.fields), 2)
-    ]
 
 
 class Store:
@@ -179,7 +171,8 @@ class Store:
         return self.run(timers.fire(self.ns, partition, limit=limit))
 
     def make_groups(self, queue: str = QUEUE) -> None:
-        for command in activities.ensure_group_commands(self.ns, queue):
+        for p in range(self.ns.partitions):
+            command = activities.ensure_group_command(self.ns.activities(p, queue))
             self.command(*command)
 
     def take(
@@ -199,10 +192,9 @@ class Store:
             # fakeredis asks for more than the idle time, a server for as much.
             before = self.now()
             poll(lambda: self.now() > before)
-        claimed = self.run(
+        return self.run(
             activities.claim_tasks(self.ns, 0, queue, consumer, idle_ms=idle_ms, count=count)
         )
-        return messages_of(0, claimed)
 
     def deliver(
         self, source: int, target: int, *messages: tuple[bytes, outbox.Message]

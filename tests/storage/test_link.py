@@ -11,7 +11,8 @@ from tests.storage.kit import QUEUE, Store
 from wfq.errors import ConfigurationError, StorageError, StorageFull, StorageUnavailable
 from wfq.storage import instances, scripts
 from wfq.storage.instances import NewInstance
-from wfq.storage.link import AsyncLink, ServerReply, SyncLink, Wire, open_client, shown
+from wfq.storage.link import AsyncLink, ServerReply, SyncLink, Wire
+from wfq.storage.opening import open_client, shown
 
 
 def starts(store: Store, *ids: str) -> list[scripts.Call[list[instances.StartReply]]]:

@@ -16,8 +16,9 @@ from wfq.client import WorkflowClient
 from wfq.rules import ListenerRule
 from wfq.settings import load_settings
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink, open_client
+from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
+from wfq.storage.opening import open_client
 from wfq_workers.listening import streams as listener_streams
 from wfq_workers.listening.counters import Counters
 from wfq_workers.listening.courier import Courier

@@ -12,7 +12,6 @@ from wfq.storage import membership
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.orchestrating import ownership
-from wfq_workers.orchestrating.engine import ShortActivities
 from wfq_workers.orchestrating.ownership import ADOPTED_S, ORPHAN_MS, REPORT_S, Ownership
 
 LEASE_MS = 5_000
@@ -23,10 +22,10 @@ class Member:
 
     def __init__(self, link: SyncLink, namespace: Namespace, name: str, wanted: range) -> None:
         self.link, self.namespace = link, namespace
-        self.lane = SimpleNamespace(wanted=frozenset(wanted), owned={})
+        self.lane = SimpleNamespace(wanted=frozenset(wanted), owned={}, takes=lambda _: True)
         engine: Any = SimpleNamespace(
             worker_id=name, namespace=namespace, queue="default", lease_ms=LEASE_MS,
-            clock=SimpleNamespace(set=lambda _: None), short=ShortActivities(),
+            clock=SimpleNamespace(set=lambda _: None),
             now_ms=lambda: membership.server_now_ms(link),
         )  # fmt: skip
         lanes: Any = [self.lane]

@@ -161,8 +161,7 @@ class Evidence:
             return Wake(f"{name}: it was never started, and no message about it is left", "W5")
         if child.status in ENDED:
             return Wake(f"{name}: it has {child.status}, and nobody was told", "W5")
-        reason = child.fields.get("stalled")
-        return Wake(f"{name}, {child.status or 'RUNNING'}{f': {reason}' if reason else ''}")
+        return Wake(f"{name}, {child.status or 'RUNNING'}")
 
 
 def _is_consumed(event: WaitingEvent, ledger: Ledger) -> bool:

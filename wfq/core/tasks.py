@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wfq.core.events import Failure, Payload
 from wfq.core.failures import details_from_failure, summary
-from wfq.core.ports import TurnBlocked
-from wfq.errors import PayloadLocked, TaskFailedError, WorkflowMisuse
+from wfq.errors import TaskFailedError, WorkflowMisuse
 
 if TYPE_CHECKING:
     from wfq.core.ports import Decoder
@@ -113,11 +112,7 @@ class SingleTask(Task[T_co]):
         if value is _UNDECODED:
             if not self._done:
                 raise WorkflowMisuse(f"{self!r} has not completed; yield or await it first")
-            try:
-                value = self._value = self._decode(self._payload)
-            except PayloadLocked as exc:
-                # The operator's matter: the workflow's code does not get to see it.
-                raise TurnBlocked(str(exc)) from None
+            value = self._value = self._decode(self._payload)
             self._payload = None
         return value  # type: ignore[no-any-return]  # the decoder knows the type, mypy cannot
 

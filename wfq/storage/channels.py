@@ -15,7 +15,9 @@ from typing import Any, NamedTuple
 import redis
 
 from wfq.errors import StorageUnavailable
-from wfq.storage.link import AsyncLink, is_memory, open_client, shown, translate
+from wfq.storage.link import AsyncLink, translate
+from wfq.storage.opening import is_memory, shown
+from wfq.storage.slots import open_any
 
 
 class Notice(NamedTuple):
@@ -53,7 +55,7 @@ class Subscriber:
     def __init__(self, url: str) -> None:
         self.server = shown(url)
         self._memory = is_memory(url)
-        self._client = open_client(url)
+        self._client = open_any(url)
         self._lock = threading.Lock()
         self._pending: list[tuple[str, ...]] = []
         self._unanswered = False

@@ -210,15 +210,9 @@ def survey(link: SyncLink, namespace: Namespace) -> list[PartitionKeys]:
     Not atomic: what comes or goes meanwhile may be missed.
     """
     found = [PartitionKeys() for _ in range(namespace.partitions)]
-    cursor: Any = 0
-    while True:
-        cursor, keys = link.command(
-            "SCAN", cursor, "MATCH", f"wfq:{{{namespace.name}:*", "COUNT", 1000
-        )
-        for key in keys:
-            _sort(found, key.decode(), namespace)
-        if int(cursor) == 0:
-            return found
+    for key in link.scan(f"wfq:{{{namespace.name}:*"):
+        _sort(found, key.decode(), namespace)
+    return found
 
 
 _KEY = re.compile(r"wfq:\{[^{}:]+:(\d+)\}:(.+)", re.DOTALL)

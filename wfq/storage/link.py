@@ -8,193 +8,172 @@ from __future__ import annotations
 
 import asyncio
 import random
-import re
-import threading
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterator, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
 
 import hiredis
 import redis
 import redis.asyncio
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from wfq.errors import ConfigurationError, StorageError, StorageFull, StorageUnavailable
+from wfq.errors import StorageError, StorageFull, StorageUnavailable
+from wfq.storage.nodes import AsyncNodes, Nodes, Request
+from wfq.storage.opening import COMMAND_TIMEOUT_S as COMMAND_TIMEOUT_S
+from wfq.storage.opening import is_memory, open_async_client, open_client, open_node, shown
+from wfq.storage.refusals import is_missing_script as is_missing_script
+from wfq.storage.refusals import translate as translate
 from wfq.storage.scripts import Argument, Call
+from wfq.storage.slots import table_of
+from wfq.urls import is_cluster, is_sentinel
 
 T = TypeVar("T")
 
-#: Seconds a command may take. Blocking reads have connections of their own, with more.
-COMMAND_TIMEOUT_S = 10.0
-CONNECT_TIMEOUT_S = 5.0
+Client = redis.Redis
+
 #: Seconds before each further attempt of a call whose outcome is unknown.
 RETRY_DELAYS_S = (0.05, 0.25)
-
-_TRANSIENT = re.compile(
-    r"\b(LOADING|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|NOREPLICAS|UNBLOCKED|NOGROUP|MOVED|ASK)\b"
-)
-_FULL = re.compile(r"\b(OOM|MISCONF)\b")
-_DENIED = re.compile(
-    r"\b(NOPERM|NOAUTH|WRONGPASS|ACL failure in script)\b|user executing the script can't"
-)
-#: redis-py cuts the error code off the text of the errors it has a class for.
-_CODES: dict[type[Exception], str] = {
-    redis.exceptions.OutOfMemoryError: "OOM",
-    redis.exceptions.ReadOnlyError: "READONLY",
-    redis.exceptions.NoPermissionError: "NOPERM",
-    redis.exceptions.BusyLoadingError: "LOADING",
-    redis.exceptions.MasterDownError: "MASTERDOWN",
-    redis.exceptions.ClusterDownError: "CLUSTERDOWN",
-    redis.exceptions.TryAgainError: "TRYAGAIN",
-    redis.exceptions.AskError: "ASK",
-    redis.exceptions.MovedError: "MOVED",
-}
+#: The same for a group of servers, of which another may be promoted meanwhile.
+GROUP_DELAYS_S = (0.05, 0.25, 0.5, 1.0, 2.0)
 
 
-def translate(error: Exception, server: str) -> StorageError:
-    """The wfq error for what redis-py raised; by text, since classes differ by server version."""
-    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()[:300]
-    if _DENIED.search(text) or isinstance(error, redis.AuthenticationError):
-        return StorageError(f"{server} refused access: {text}; check user, password and ACL")
-    if _FULL.search(text):
-        return StorageFull(f"{server} is full: {text}; free memory or disk")
-    if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
-        return StorageUnavailable(f"cannot reach {server}: {text}; is it running?")
-    if _TRANSIENT.search(text):
-        return StorageUnavailable(f"{server} cannot answer now: {text}")
-    return StorageError(f"{server} refused a command: {text}")
+#: Seconds that one node of a cluster may take where the others must not wait for it.
+NODE_TIMEOUT_S = 2.0
 
 
-def is_missing_script(error: Exception) -> bool:
-    """Whether the server does not (or no longer) know the script of an EVALSHA."""
-    return isinstance(error, redis.exceptions.NoScriptError) or str(error).startswith("NOSCRIPT")
+def timeout_of(url: str) -> float:
+    """Seconds after which a loop that serves every partition gives an answer up."""
+    return NODE_TIMEOUT_S if is_cluster(url) else COMMAND_TIMEOUT_S
 
 
-def is_memory(url: str) -> bool:
-    """Whether the URL names the in-process store that keeps nothing."""
-    return url.startswith("memory:")
-
-
-def shown(url: str) -> str:
-    """The server of a URL for messages: no user, password or query."""
-    if is_memory(url):
-        return url
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f"Redis at unix://{parts.path}"
-    host = parts.netloc.rpartition("@")[2]
-    return f"Redis at {parts.scheme}://{host}{parts.path}"
-
-
-_memory_servers: dict[str, Any] = {}
-_memory_lock = threading.Lock()
-
-
-def _memory_server(url: str) -> Any:
-    """The fakeredis server behind a memory URL; one per URL and process."""
-    import fakeredis
-
-    with _memory_lock:
-        if url not in _memory_servers:
-            _memory_servers[url] = fakeredis.FakeServer()
-        return _memory_servers[url]
-
-
-def _options(timeout_s: float | None) -> dict[str, Any]:
-    return {
-        "decode_responses": False,
-        "protocol": 2,
-        "socket_timeout": timeout_s,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-    }
-
-
-def open_client(url: str, *, timeout_s: float | None = COMMAND_TIMEOUT_S) -> redis.Redis:
-    """A redis-py client without hidden retries. Raises: ConfigurationError on a bad URL."""
-    try:
-        if is_memory(url):
-            import fakeredis
-
-            return cast(redis.Redis, fakeredis.FakeRedis(server=_memory_server(url), protocol=2))
-        return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), **_options(timeout_s))
-    except ValueError as exc:
-        raise ConfigurationError(
-            f"the Redis URL {shown(url)!r} is not usable: {exc}; use redis://, rediss:// or unix://"
-        ) from exc
-
-
-def open_async_client(url: str) -> redis.asyncio.Redis:
-    """The asyncio twin of `open_client`."""
-    from redis.asyncio.retry import Retry as AsyncRetry
-
-    try:
-        if is_memory(url):
-            import fakeredis
-
-            return cast(
-                redis.asyncio.Redis,
-                fakeredis.FakeAsyncRedis(server=_memory_server(url), protocol=2),
-            )
-        return redis.asyncio.Redis.from_url(
-            url, retry=AsyncRetry(NoBackoff(), 0), **_options(COMMAND_TIMEOUT_S)
-        )
-    except ValueError as exc:
-        raise ConfigurationError(
-            f"the Redis URL {shown(url)!r} is not usable: {exc}; use redis://, rediss:// or unix://"
-        ) from exc
+def _delays(url: str) -> tuple[float, ...]:
+    return GROUP_DELAYS_S if is_sentinel(url) else RETRY_DELAYS_S
 
 
 class SyncLink:
     """Runs calls over redis-py's connection pool; safe to share between threads.
 
-    A reply that takes longer than `timeout_s` is given up.
+    A reply that takes longer than `timeout_s` is given up. On a cluster each call goes to the
+    node that serves its keys; a link that is not `patient` does not wait there for a node
+    that is away, since its user has work on the others, and asks again by itself.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = COMMAND_TIMEOUT_S) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float = COMMAND_TIMEOUT_S, patient: bool = True
+    ) -> None:
         self.url = url
         self.server = shown(url)
-        self.redis = open_client(url, timeout_s=timeout_s)
+        self._delays = _delays(url)
+        self._nodes = Nodes(url, timeout_s=timeout_s, patient=patient) if is_cluster(url) else None
+        self._client = None if self._nodes else open_client(url, timeout_s=timeout_s)
+
+    @property
+    def redis(self) -> redis.Redis:
+        """The redis-py client; on a cluster that of any node, for what is the same on all."""
+        if self._client is None:
+            assert self._nodes is not None
+            return self._nodes.any()
+        return self._client
 
     def run(self, call: Call[T]) -> T:
         """Run one call. Raises: StorageUnavailable, StorageFull, StorageError."""
+        if self._nodes is not None:
+            return call.parse(_good(self._nodes.run([Request.of_call(call)]))[0])
         return call.parse(self._attempts(lambda: self._run_once(call)))
 
     def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run calls in one round trip, each on its own; results in their order."""
-        if len(calls) == 1:
+        if self._nodes is not None:
+            replies = _good(self._nodes.run([Request.of_call(call) for call in calls]))
+        elif len(calls) == 1:
             return [self.run(calls[0])]
-        replies = self._attempts(lambda: self._run_batch(calls)) if calls else []
+        else:
+            replies = self._attempts(lambda: self._run_batch(calls)) if calls else []
         return [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
+
+    def try_many(self, calls: Sequence[Call[T]]) -> list[T | StorageError]:
+        """As `run_many`, but a node that cannot be reached spoils only its own calls.
+
+        An error is the result of its call. Nothing is waited for.
+        """
+        if self._nodes is None:
+            try:
+                found: list[T] = self.run_many(calls)
+                return [*found]
+            except StorageError as exc:
+                return [exc] * len(calls)
+        replies = self._nodes.run([Request.of_call(call) for call in calls], patient=False)
+        return [
+            reply if isinstance(reply, StorageError) else call.parse(reply)
+            for call, reply in zip(calls, replies, strict=True)
+        ]
 
     def command(self, *command: Argument) -> Any:
         """Run one plain command that is safe to send twice."""
+        if self._nodes is not None:
+            return _good(self._nodes.run([Request.of_command(command)]))[0]
         return self._attempts(lambda: self.redis.execute_command(*command))
+
+    def beside(self, key: str, *command: Argument) -> Any:
+        """Run a command that has no key on the server that holds `key`."""
+        if self._nodes is not None:
+            return _good(self._nodes.run([Request(command, key)]))[0]
+        return self.command(*command)
 
     def commands(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """Run plain commands that are safe to send twice, in one round trip."""
+        return _good(self.try_commands(commands))
+
+    def try_commands(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """As `commands`, but an error reply is the result of its command.
+
+        Raises: StorageUnavailable.
+        """
+        if self._nodes is not None:
+            return self._nodes.run([Request.of_command(command) for command in commands])
 
         def once() -> list[Any]:
             pipe = self.redis.pipeline(transaction=False)
             for command in commands:
                 pipe.execute_command(*command)
-            replies: list[Any] = pipe.execute()
-            return replies
+            replies: list[Any] = pipe.execute(raise_on_error=False)
+            return [
+                translate(r, self.server) if isinstance(r, redis.RedisError) else r for r in replies
+            ]
 
         found: list[Any] = self._attempts(once) if commands else []
         return found
 
-    def wire(self, *, timeout_s: float | None) -> Wire:
-        """A raw connection of its own; reads give up after `timeout_s`."""
-        return Wire(self.url, timeout_s=timeout_s)
+    def scan(self, pattern: str) -> Iterator[bytes]:
+        """Walk over the keys of every server that match; one may come twice."""
+        for client in [self.redis] if self._nodes is None else self._nodes.masters():
+            cursor: Any = 0
+            while True:
+                command = ("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
+                cursor, keys = self._attempts(partial(client.execute_command, *command))
+                yield from keys
+                if int(cursor) == 0:
+                    break
+
+    def servers(self) -> list[tuple[str, Client]]:
+        """Every server that holds keys, and its client, to ask each by itself."""
+        if self._nodes is None:
+            return [(self.server, self.redis)]
+        return [
+            ("{host}:{port}".format(**client.connection_pool.connection_kwargs), client)
+            for client in self._nodes.masters()
+        ]
+
+    def wire(self, *, timeout_s: float | None, key: str | bytes | None = None) -> Wire:
+        """A raw connection of its own, to the server of `key`; reads give up after `timeout_s`."""
+        return Wire(self.url, timeout_s=timeout_s, key=key)
 
     def close(self) -> None:
         """Close every connection of this link."""
-        self.redis.close()
+        (self._client or self._nodes).close()  # type: ignore[union-attr]
 
     def _attempts(self, once: Any) -> Any:
-        for delay_s in (*RETRY_DELAYS_S, None):
+        for delay_s in (*self._delays, None):
             try:
                 return once()
             except (redis.RedisError, OSError) as exc:
@@ -225,37 +204,65 @@ class SyncLink:
         return replies
 
 
+def _good(replies: list[Any]) -> list[Any]:
+    """Return the replies. Raises: the first error among them."""
+    for reply in replies:
+        if isinstance(reply, StorageError):
+            raise reply
+    return replies
+
+
 class AsyncLink:
     """The asyncio twin of `SyncLink`; belongs to the event loop that first used it."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.server = shown(url)
-        self.redis = open_async_client(url)
+        self._delays = _delays(url)
+        self._nodes = AsyncNodes(url) if is_cluster(url) else None
+        self._client = None if self._nodes else open_async_client(url)
+
+    @property
+    def redis(self) -> redis.asyncio.Redis:
+        """The redis-py client; on a cluster that of any node, for what is the same on all."""
+        if self._client is None:
+            assert self._nodes is not None
+            return self._nodes.any()
+        return self._client
 
     async def run(self, call: Call[T]) -> T:
         """Run one call. Raises: StorageUnavailable, StorageFull, StorageError."""
+        if self._nodes is not None:
+            return call.parse(_good(await self._nodes.run([Request.of_call(call)]))[0])
         return call.parse(await self._attempts(lambda: self._run_once(call)))
 
     async def run_many(self, calls: Sequence[Call[T]]) -> list[T]:
         """Run calls in one round trip, each on its own; results in their order."""
-        if len(calls) == 1:
+        if self._nodes is not None:
+            replies = _good(await self._nodes.run([Request.of_call(call) for call in calls]))
+        elif len(calls) == 1:
             return [await self.run(calls[0])]
-        replies = await self._attempts(lambda: self._run_batch(calls)) if calls else []
+        else:
+            replies = await self._attempts(lambda: self._run_batch(calls)) if calls else []
         return [call.parse(reply) for call, reply in zip(calls, replies, strict=True)]
 
     async def command(self, *command: Argument) -> Any:
         """Run one plain command that is safe to send twice."""
+        if self._nodes is not None:
+            return _good(await self._nodes.run([Request.of_command(command)]))[0]
         return await self._attempts(
             lambda: cast(Awaitable[Any], self.redis.execute_command(*command))
         )
 
     async def close(self) -> None:
         """Close every connection of this link."""
-        await self.redis.aclose()
+        if self._nodes is not None:
+            await self._nodes.close()
+        if self._client is not None:
+            await self._client.aclose()
 
     async def _attempts(self, once: Any) -> Any:
-        for delay_s in (*RETRY_DELAYS_S, None):
+        for delay_s in (*self._delays, None):
             try:
                 return await once()
             except (redis.RedisError, OSError) as exc:
@@ -289,20 +296,36 @@ class AsyncLink:
 class Wire:
     """One raw connection: several commands in one write, replies read one by one.
 
+    On a cluster it leads to the node that serves `key`.
+
     After any exception but `ServerReply` the outcome of what was sent is unknown and the
     wire is closed: its owner opens another and starts again from what Redis holds.
     """
 
-    def __init__(self, url: str, *, timeout_s: float | None) -> None:
+    def __init__(
+        self, url: str, *, timeout_s: float | None, key: str | bytes | None = None
+    ) -> None:
         self.url = url
         self.server = shown(url)
         self.memory = is_memory(url)
-        self._client = open_client(url, timeout_s=timeout_s)
+        self._table = table_of(url) if is_cluster(url) else None
+        if self._table is None:
+            self._client = open_client(url, timeout_s=timeout_s)
+        else:
+            address = self._table.address(key)
+            self.server = f"node {address[0]}:{address[1]} of {self.server}"
+            self._client = open_node(self._table.group, address, timeout_s=timeout_s)
         try:
             self._connection = self._client.connection_pool.get_connection()
         except (redis.RedisError, OSError) as exc:
+            self._learn(exc)
             self._client.close()
             raise translate(exc, self.server) from exc
+
+    def _learn(self, error: Exception) -> None:
+        """Have the cluster asked again who serves what."""
+        if self._table is not None:
+            self._table.learn(error)
 
     def fileno(self) -> int:
         """The socket's descriptor, for selectors; the memory store has none."""
@@ -323,6 +346,7 @@ class Wire:
                 )
                 self._connection.send_packed_command([packed], check_health=False)
         except (redis.RedisError, OSError) as exc:
+            self._learn(exc)
             self.close()
             raise translate(exc, self.server) from exc
 
@@ -331,6 +355,7 @@ class Wire:
         try:
             return bool(self._connection.can_read(0))
         except (redis.RedisError, OSError) as exc:
+            self._learn(exc)
             self.close()
             raise translate(exc, self.server) from exc
 
@@ -339,10 +364,14 @@ class Wire:
         try:
             return self._connection.read_response(disable_decoding=True)
         except redis.ResponseError as exc:
-            raise ServerReply(exc, self.server) from exc
+            reply = ServerReply(exc, self.server)
+            if reply.transient:
+                self._learn(exc)
+            raise reply from exc
         except (redis.RedisError, OSError) as exc:
             if isinstance(exc, redis.exceptions.BusyLoadingError):
                 raise ServerReply(exc, self.server) from exc
+            self._learn(exc)
             self.close()
             raise translate(exc, self.server) from exc
 

@@ -57,7 +57,6 @@ RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
 RERUN = _load("rerun")
 START = _load("start")
-WAITING = _load("waiting")
 
 ALL = (
     ACCUSE,
@@ -85,7 +84,6 @@ ALL = (
     RENEW_TASKS,
     RERUN,
     START,
-    WAITING,
 )
 
 

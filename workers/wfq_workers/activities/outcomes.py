@@ -74,11 +74,10 @@ def worker_lost(attempt: Attempt) -> Dead:
     )
 
 
-def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int, why: str = "") -> list[Outcome]:
-    """This program cannot run the activity: look again later, here or elsewhere.
+def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int) -> list[Outcome]:
+    """This program has no such activity: look again later, here or elsewhere.
 
-    It has no such activity, unless `why` says otherwise. It counts as no attempt. Once
-    `grace_ms` are over the instance is told, one time.
+    It counts as no attempt. Once `grace_ms` are over the instance is told, one time.
     """
     extra = attempt.extra or {}
     since_ms: int = extra.get("unknown", now_ms)
@@ -90,7 +89,7 @@ def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int, why: str = "") -> l
     message = attempt.message(unknown=since_ms, told=told, deliveries=None)
     outcomes: list[Outcome] = [_later(attempt, delay_ms, message)]
     if tell:
-        outcomes.insert(0, _unknown_note(attempt, why))
+        outcomes.insert(0, _unknown_note(attempt))
     return outcomes
 
 
@@ -131,8 +130,8 @@ def _failure_event(attempt: Attempt, failure: Failure) -> bytes:
     return orjson.dumps(event)
 
 
-def _unknown_note(attempt: Attempt, why: str) -> Note:
-    text = why or (
+def _unknown_note(attempt: Attempt) -> Note:
+    text = (
         f"no worker of queue {attempt.stream.queue!r} knows activity {attempt.name!r}; "
         "start one that registers it"
     )

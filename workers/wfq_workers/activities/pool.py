@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from wfq_workers.activities.packs import Job
+from wfq_workers.activities.attempt import Attempt
 
 log = logging.getLogger("wfq.activity")
 
@@ -26,8 +26,8 @@ class ThreadPool:
 
     def __init__(
         self,
-        run: Callable[[Job], None],
-        jobs: deque[Job],
+        run: Callable[[Attempt], None],
+        jobs: deque[Attempt],
         *,
         limit: int,
         name: str,
@@ -47,7 +47,7 @@ class ThreadPool:
         """Threads that were started."""
         return len(self._threads)
 
-    def submit(self, attempts: Iterable[Job]) -> None:
+    def submit(self, attempts: Iterable[Attempt]) -> None:
         """Put attempts in line; `kick` sees to it that they are run."""
         self._jobs.extend(attempts)
 
@@ -67,9 +67,9 @@ class ThreadPool:
                 return False
         return True
 
-    def take_waiting(self) -> list[Job]:
+    def take_waiting(self) -> list[Attempt]:
         """Return the attempts that no thread has begun; they will not be run."""
-        waiting: list[Job] = []
+        waiting: list[Attempt] = []
         while True:
             try:
                 waiting.append(self._jobs.popleft())

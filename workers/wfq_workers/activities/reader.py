@@ -11,15 +11,13 @@ import orjson
 
 from wfq import failpoints
 from wfq.errors import StorageError
-from wfq.storage.activities import Outcome, Unmark
+from wfq.storage.activities import Outcome
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import NEVER
-from wfq_workers.activities.execution import Where
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
-from wfq_workers.activities.packs import Job, Pack, PackDelivery, taken_apart
 from wfq_workers.activities.reading import Reading, ReadPlan
 from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
@@ -50,6 +48,7 @@ class Reader:
         keeper: Keeper,
         options: ActivityOptions,
         counts: ActivityCounts | None = None,
+        plan: ReadPlan | None = None,
     ) -> None:
         self._counts = counts or ActivityCounts()
         self._store = store
@@ -58,7 +57,7 @@ class Reader:
         self._runner = runner
         self._keeper = keeper
         self._options = options
-        self._plan = ReadPlan(len(store.streams))
+        self._plan = plan or ReadPlan(len(store.streams))
         self._reading: Reading | None = None
         self.backoff = Backoff(log, "cannot read activities")
         self._rest_until = 0.0
@@ -144,6 +143,7 @@ class Reader:
     def fail(self, error: Exception) -> None:
         """Start again from what Redis holds: its answer may have had attempts for us."""
         self._reading = None
+        self._plan.lost()
         self._wire.close()
         if not isinstance(error, StorageError):
             log.error("reading activities failed", exc_info=error)
@@ -161,18 +161,12 @@ class Reader:
         """Wait no longer than to the next look for dead workers' attempts."""
         return max(1, min(LONGEST_BLOCK_MS, int((self._claim_at - now) * 1000)))
 
-    def _hand_out(self, deliveries: list[Delivery | PackDelivery]) -> None:
+    def _hand_out(self, deliveries: list[Delivery]) -> None:
         """Run what there are slots for; settle at once what cannot be run here."""
         now = time.monotonic()
         free = 0 if self._stop else self._board.free()
-        ready: list[Job] = []
+        ready: list[Attempt] = []
         for delivery in deliveries:
-            if isinstance(delivery, PackDelivery):
-                pack = self._pack(delivery, now, whole=len(ready) < free)
-                if pack is not None:
-                    self._board.admit(pack)
-                    ready.append(pack)
-                continue
             try:
                 attempt = Attempt(delivery, now)
             except MalformedMessage as exc:
@@ -197,45 +191,16 @@ class Reader:
             self._runner.start(ready)
             self._keeper.notice()
 
-    def _count_waits(self, jobs: list[Job]) -> None:
-        """Count how long first attempts have waited for a worker; one of a pack tells of all."""
+    def _count_waits(self, attempts: list[Attempt]) -> None:
+        """Count how long first attempts have waited for a worker."""
         now_ms, waits = self._store.now_ms(), self._counts.waits
-        for job in jobs:
-            attempt = job.attempts[0] if type(job) is Pack else job
-            assert type(attempt) is Attempt
+        for attempt in attempts:
             if attempt.number == 1 and attempt.deliveries == 1:
                 waits.add((now_ms - attempt.scheduled_ms) / 1000)
 
     def _shown(self, attempt: Attempt) -> str:
         """Return a name for the metrics: only those that this program has."""
         return attempt.name if self._runner.handler(attempt.name) is not None else "unknown"
-
-    def _pack(self, delivery: PackDelivery, now: float, *, whole: bool) -> Pack | None:
-        """The pack to run, unless it must be taken apart: see `packs`."""
-        attempts: list[Attempt] = []
-        for single in delivery.singles():
-            try:
-                attempt = Attempt(single, now)
-            except MalformedMessage as exc:
-                self._refuse(single, exc, packed=True)
-                whole = False
-                continue
-            attempts.append(attempt)
-            attempt.handler = self._runner.handler(attempt.name)
-            if attempt.handler is None or attempt.handler.where is not Where.THREAD:
-                whole = False
-        if not attempts:
-            self._store.forget(delivery.stream, delivery.entry_id)
-            return None
-        pack = Pack(attempts, now)
-        # Delivered before: one of them may have ended its worker, and would do so again.
-        if whole and delivery.deliveries == 1 and not delivery.mark:
-            return pack
-        outcomes = taken_apart(attempts)
-        if delivery.mark:
-            outcomes.append(Unmark(delivery.entry_id))
-        self._board.settle(pack, outcomes)
-        return None
 
     def _unknown(self, attempt: Attempt) -> list[Outcome]:
         self._counts.unknown += 1
@@ -249,8 +214,8 @@ class Reader:
         grace_ms = int(self._options.unknown_grace_s * 1000)
         return outcomes.unknown(attempt, now_ms=self._store.now_ms(), grace_ms=grace_ms)
 
-    def _refuse(self, delivery: Delivery, error: Exception, *, packed: bool = False) -> None:
-        stream, entry_id, instance_id, message, _ = delivery
+    def _refuse(self, delivery: Delivery, error: Exception) -> None:
+        stream, entry_id, instance_id, _, _ = delivery
         log.error(
             "dropping entry %s of %s for instance %s: %s",
             entry_id.decode(),
@@ -258,9 +223,7 @@ class Reader:
             escaped(instance_id),
             one_line(error),
         )
-        self._store.bury(stream, instance_id, message, one_line(error))
-        if not packed:
-            self._store.forget(stream, entry_id)
+        self._store.drop(stream, entry_id, one_line(error))
 
     # Attempts of others, and our own that an answer was lost for.
 
@@ -286,15 +249,11 @@ class Reader:
         if mine:
             self._take_over(mine)
 
-    def _take_over(self, deliveries: list[Delivery | PackDelivery]) -> None:
+    def _take_over(self, deliveries: list[Delivery]) -> None:
         """Hand out attempts that were delivered before, unless nobody wants them any more."""
-        wanted: list[Delivery | PackDelivery] = []
+        wanted: list[Delivery] = []
         now = time.monotonic()
         for delivery in deliveries:
-            if isinstance(delivery, PackDelivery):
-                # Taken apart; whoever runs its attempts then asks about each.
-                wanted.append(delivery)
-                continue
             try:
                 attempt = Attempt(delivery, now)
             except MalformedMessage:

@@ -60,6 +60,9 @@ class ReadPlan:
         elif not reading.wait:
             self._empty += len(reading.streams)
 
+    def lost(self) -> None:
+        """The read under way brings nothing any more."""
+
     def _scan(self, free: int) -> Reading:
         """Look at as many streams as there are slots, one entry each, in turn."""
         size, first = len(self._all), self._first

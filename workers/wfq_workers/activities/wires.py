@@ -14,10 +14,9 @@ from wfq.errors import StorageError, StorageUnavailable
 from wfq.storage import activities
 from wfq.storage.activities import CompleteReply, Outcome
 from wfq.storage.keys import Namespace
-from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink, Wire
+from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink, Wire, timeout_of
 from wfq.storage.scripts import Call
 from wfq_workers.activities.attempt import Delivery, Stream
-from wfq_workers.activities.packs import PackDelivery
 
 log = logging.getLogger("wfq.activity")
 
@@ -30,8 +29,10 @@ Batches = dict[Stream, list[Outcome]]
 class _HotWire:
     """A connection that is opened when it is needed and dropped after any doubt."""
 
-    def __init__(self, link: SyncLink) -> None:
+    def __init__(self, link: SyncLink, key: str | None = None) -> None:
         self._link = link
+        #: A key whose server is to be reached.
+        self._key = key
         self._wire: Wire | None = None
         self._late_at = 0.0
 
@@ -58,7 +59,7 @@ class _HotWire:
 
     def _open(self) -> Wire:
         if self._wire is None:
-            self._wire = self._link.wire(timeout_s=COMMAND_TIMEOUT_S)
+            self._wire = self._link.wire(timeout_s=timeout_of(self._link.url), key=self._key)
             self._opened(self._wire)
         return self._wire
 
@@ -70,7 +71,7 @@ class ReadWire(_HotWire):
     """Reads new attempts as one consumer of `streams`."""
 
     def __init__(self, link: SyncLink, consumer: str, streams: Sequence[Stream]) -> None:
-        super().__init__(link)
+        super().__init__(link, streams[0].key)
         self._consumer = consumer
         self._streams = streams
         self._numbers = {stream.key.encode(): n for n, stream in enumerate(streams)}
@@ -89,20 +90,17 @@ class ReadWire(_HotWire):
         self._late_at = time.monotonic() + (block_ms or 0) / 1000 + READ_MARGIN_S
         wire.send([command])
 
-    def receive(self) -> tuple[list[Delivery | PackDelivery], dict[int, int]]:
+    def receive(self) -> tuple[list[Delivery], dict[int, int]]:
         """Return what came, and how many entries each stream gave. Raises: StorageError."""
         assert self._wire is not None
-        deliveries: list[Delivery | PackDelivery] = []
+        deliveries: list[Delivery] = []
         found: dict[int, int] = {}
         for key, entries in self._wire.receive() or ():
             number = self._numbers[key]
             stream = self._streams[number]
             found[number] = len(entries)
             for entry_id, fields in entries:
-                if len(fields) > 2:
-                    deliveries.append(PackDelivery(stream, entry_id, fields))
-                else:
-                    deliveries.append((stream, entry_id, fields[0].decode(), fields[1], 1))
+                deliveries.append((stream, entry_id, fields[0].decode(), fields[1], 1))
         return deliveries, found
 
     def unblock(self) -> None:
@@ -110,7 +108,7 @@ class ReadWire(_HotWire):
         if self._client_id is None:
             return
         try:
-            self._link.command("CLIENT", "UNBLOCK", self._client_id)
+            self._link.beside(self._key or "", "CLIENT", "UNBLOCK", self._client_id)
         except StorageError as exc:
             log.debug("cannot wake the reader, it returns by itself: %s", exc)
 
@@ -127,8 +125,8 @@ class ReadWire(_HotWire):
 class ReportWire(_HotWire):
     """Reports outcomes: one script call a stream, all in one write."""
 
-    def __init__(self, link: SyncLink, namespace: Namespace) -> None:
-        super().__init__(link)
+    def __init__(self, link: SyncLink, namespace: Namespace, key: str | None = None) -> None:
+        super().__init__(link, key)
         self._namespace = namespace
         self._calls: list[tuple[Stream, Call[CompleteReply]]] = []
 

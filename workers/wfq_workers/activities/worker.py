@@ -13,19 +13,15 @@ import time
 
 from wfq.registry import Registry
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink
+from wfq.storage.link import SyncLink, timeout_of
+from wfq.urls import is_cluster
 from wfq_workers.activities import outcomes
-from wfq_workers.activities.attempt import Attempt
-from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import Exchange
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
-from wfq_workers.activities.packs import SLOW_S, Pack, taken_apart
-from wfq_workers.activities.reader import Reader
-from wfq_workers.activities.reporter import Reporter
+from wfq_workers.activities.parts import make_board, make_ends
 from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
-from wfq_workers.activities.wires import ReadWire, ReportWire
 from wfq_workers.backoff import one_line
 from wfq_workers.metrics.counts import ActivityCounts
 
@@ -54,33 +50,25 @@ class ActivityLoop:
     ) -> None:
         self.options = options
         self.worker_id = worker_id
-        self._link = SyncLink(url)
+        self._link = SyncLink(url, timeout_s=timeout_of(url), patient=False)
         self._store = ActivityStore(self._link, namespace, options.queues, worker_id)
-        self._board = Board(options.concurrency)
+        self._board = make_board(self._store, options, parted=is_cluster(url))
         self._runner = Runner(
-            registry,
-            self._board,
-            self._store.now_ms,
-            consumer=worker_id,
-            processes=options.processes,
-            grace_ms=int(options.unknown_grace_s * 1000),
+            registry, self._board, self._store.now_ms, processes=options.processes
         )
-        self._keeper = Keeper(self._board, self._store, self._runner.paces, lease_s=options.lease_s)
-        self._read_wire = ReadWire(self._link, worker_id, self._store.streams)
-        self._report_wire = ReportWire(self._link, namespace)
+        self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
         #: What this loop counts, for its metrics.
         self.counts = ActivityCounts()
-        self._reader = Reader(
-            self._store, self._read_wire, self._board, self._runner, self._keeper, options,
-            self.counts,
-        )  # fmt: skip
-        self._reporter = Reporter(self._board, self._report_wire, counts=self.counts)
+        self._ends = make_ends(
+            self._link, self._store, self._board, self._runner, self._keeper, options, self.counts
+        )
+        self._readers = [ends.reader for ends in self._ends]
+        self._reporters = [ends.reporter for ends in self._ends]
         self._exchange = Exchange(
             self._board,
-            [self._reporter, self._reader],
+            [*self._reporters, *self._readers],
             kick=self._runner.kick,
             widen=self._runner.widen,
-            split_slow=self._runner.split_slow,
         )
         self._stop_lock = threading.Lock()
         self._deadline = float("inf")
@@ -96,7 +84,7 @@ class ActivityLoop:
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until the worker reads; False if it does not within `timeout_s`."""
-        return self._reader.ready.wait(timeout_s)
+        return self._readers[0].ready.wait(timeout_s)
 
     def stop(self, grace_s: float = 30.0) -> None:
         """Take no more work, finish what runs within `grace_s`, hand back the rest; return.
@@ -118,7 +106,7 @@ class ActivityLoop:
     @property
     def reading(self) -> bool:
         """Whether it takes new work."""
-        return self._started and not self._reader.stopped.is_set()
+        return self._started and not self._readers[0].stopped.is_set()
 
     @property
     def running(self) -> int:
@@ -128,35 +116,44 @@ class ActivityLoop:
     @property
     def redis_errors(self) -> int:
         """Times that Redis could not be asked."""
-        backoffs = (self._reader.backoff, self._reporter.backoff, self._keeper.backoff)
-        return sum(backoff.total for backoff in backoffs)
+        backoffs = [ends.reader.backoff for ends in self._ends]
+        backoffs += [ends.reporter.backoff for ends in self._ends]
+        return sum(backoff.total for backoff in (*backoffs, self._keeper.backoff))
 
     def _stop(self) -> None:
         try:
             if not self._started:
                 self._link.close()
                 return
-            self._reader.stop()
+            self._stop_reading()
             self._hand_back_waiting()
             self._wait_until_idle()
             self._hand_back_running()
             self._runner.close()
             self._keeper.close()
-            self._reporter.close(REPORT_S)
+            for reporter in self._reporters:
+                reporter.close(REPORT_S)
             self._exchange.join()
-            if not self._reporter.gave_up:
+            if not any(reporter.gave_up for reporter in self._reporters):
                 self._leave()
-            for connection in (self._read_wire, self._report_wire, self._link):
-                connection.close()
+            for ends in self._ends:
+                ends.close()
+            self._link.close()
         finally:
             self._stopped.set()
 
+    def _stop_reading(self) -> None:
+        first, *others = self._readers
+        threads = [threading.Thread(target=reader.stop) for reader in others]
+        for thread in threads:
+            thread.start()
+        first.stop()
+        for thread in threads:
+            thread.join()
+
     def _hand_back_waiting(self) -> None:
-        for job in self._runner.take_waiting():
-            if isinstance(job, Pack):
-                self._board.finish_pack(job, taken_apart(job.attempts))
-            else:
-                self._board.finish(job, outcomes.hand_back(job, started=False))
+        for attempt in self._runner.take_waiting():
+            self._board.finish(attempt, outcomes.hand_back(attempt, started=False))
 
     def _wait_until_idle(self) -> None:
         while self._board.running and time.monotonic() < self._deadline:
@@ -165,13 +162,7 @@ class ActivityLoop:
 
     def _hand_back_running(self) -> None:
         """Tell what outlived the grace period to end; what does not runs on elsewhere."""
-        split_by = time.monotonic() + 10 * SLOW_S
-        while time.monotonic() < split_by and any(
-            isinstance(job, Pack) for job in list(self._board.running)
-        ):
-            self._board.wait_for_end(SLOW_S)
-        # A pack that is left here has just begun: it runs on elsewhere.
-        late = [job for job in list(self._board.running) if isinstance(job, Attempt)]
+        late = list(self._board.running)
         if not late:
             return
         log.warning("%d activities did not end in time; handing them back", len(late))

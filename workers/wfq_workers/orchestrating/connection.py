@@ -34,8 +34,11 @@ class LaneConnection:
         wire = self.wire
         if not calls or wire is None:
             return []
-        self._engine.teach(wire)
-        wire.send([call.command() for call in calls])
+        lessons = self._engine.lessons(wire)
+        wire.send([*lessons, *(call.command() for call in calls)])
+        for _ in lessons:
+            yield from self._reply()
+        self._engine.taught(wire)
         replies, missing = [], False
         for call in calls:
             try:

@@ -14,6 +14,7 @@ from wfq.core.ports import Host, TurnAborted
 from wfq.storage import scripts
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, Wire
+from wfq.storage.scripts import Argument
 from wfq_workers.clock import ServerClock
 from wfq_workers.metrics.counts import SHORT_S, TurnCounts
 
@@ -24,8 +25,6 @@ log = logging.getLogger("wfq.orchestrator")
 LOADING = 3
 #: Entries that one `put` looks at to get back under the bounds; some are busy.
 SEARCH = 8
-#: Activity queues of which short activities are known; the others' are all taken for long.
-MOST_QUEUES = 100
 
 
 @dataclass(slots=True)
@@ -169,33 +168,6 @@ class TurnWatch:
             return None
 
 
-class ShortActivities:
-    """The activities that workers found to be short: several may share a stream entry.
-
-    Only a hint: read now and then by the thread that deals partitions.
-    """
-
-    def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
-
-    def has(self, queue: str, name: str) -> bool:
-        """Whether the activity is known to be short; a queue is asked about from now on."""
-        names = self._names.get(queue)
-        if names is None:
-            if len(self._names) >= MOST_QUEUES:
-                return False
-            names = self._names.setdefault(queue, frozenset())
-        return name in names
-
-    @property
-    def queues(self) -> list[str]:
-        """Queues whose short activities are of interest."""
-        return list(self._names)
-
-    def learn(self, queue: str, names: frozenset[str]) -> None:
-        self._names[queue] = names
-
-
 @dataclass
 class Engine:
     """The parts that lanes share. `lease_ms` is a partition lease without renewal."""
@@ -212,34 +184,36 @@ class Engine:
     #: What instances lacked code, as far as that was said.
     lacking: set[str] = field(default_factory=set)
     counts: TurnCounts = field(default_factory=TurnCounts)
-    short: ShortActivities = field(default_factory=ShortActivities)
     _counter: itertools.count[int] = field(default_factory=itertools.count)
-    _taught: bool = False
+    #: Servers that know the scripts.
+    _taught: set[str] = field(default_factory=set)
 
     def nonce(self, token: str) -> str:
         """A name for a turn that no other turn has, in this or any lost future."""
         return f"{token}-{next(self._counter):x}"
 
-    def open_wire(self, timeout_s: float) -> Wire:
-        """A connection for a lane. Raises: StorageUnavailable."""
-        return Wire(self.url, timeout_s=timeout_s)
+    def open_wire(self, timeout_s: float, partition: int) -> Wire:
+        """A connection for a lane, to where the partition is. Raises: StorageUnavailable."""
+        key = self.namespace.events(partition, self.queue)
+        return Wire(self.url, timeout_s=timeout_s, key=key)
 
-    def teach(self, wire: Wire) -> None:
-        """Make sure that the server knows every script that lanes call."""
-        if self._taught:
-            return
+    def lessons(self, wire: Wire) -> list[tuple[Argument, ...]]:
+        """The commands that teach a server the scripts that lanes call, unless it was taught."""
+        if wire.server in self._taught:
+            return []
         hot = (
             scripts.ACCUSE, scripts.ACQUIRE, scripts.COMMIT, scripts.DISPATCH, scripts.FETCH,
             scripts.RELEASE,
         )  # fmt: skip
-        wire.send([("SCRIPT", "LOAD", script.body) for script in hot])
-        for _ in hot:
-            wire.receive()
-        self._taught = True
+        return [("SCRIPT", "LOAD", script.body) for script in hot]
+
+    def taught(self, wire: Wire) -> None:
+        """The server has answered: it knows the scripts."""
+        self._taught.add(wire.server)
 
     def forget_scripts(self) -> None:
         """The server lost its scripts: teach them again."""
-        self._taught = False
+        self._taught.clear()
 
     def now_ms(self, link: SyncLink | None = None) -> int:
         """The server's time, asked anew when the last reading is too old."""

@@ -49,11 +49,15 @@ class Restart(Exception):
 
 
 class Lane(LaneConnection):
-    """Owns `wanted` partitions under one token and serves them. Driven by `steps`."""
+    """Owns `wanted` partitions under one token and serves them. Driven by `steps`.
 
-    def __init__(self, engine: Engine, name: str) -> None:
+    With `home`, at most that one: a cluster takes no blocking read over several slots.
+    """
+
+    def __init__(self, engine: Engine, name: str, home: int | None = None) -> None:
         super().__init__(engine)
         self._name = name
+        self._home = home
         self.backoff = Backoff(log, f"orchestrator lane {name}")
         self.token = ""
         self.owned: dict[int, OwnedPartition] = {}
@@ -102,6 +106,10 @@ class Lane(LaneConnection):
         """A renewal found the token invalid: own anew at the next step."""
         self._lost = True
 
+    def takes(self, number: int) -> bool:
+        """Whether the lane may own the partition."""
+        return self._home is None or self._home == number
+
     @property
     def changed(self) -> bool:
         """Whether the lane should leave its blocked read."""
@@ -119,7 +127,11 @@ class Lane(LaneConnection):
         self.owned = {}
         for partition in leaving:
             partition.forget()
-        wire = self.wire = engine.open_wire(BLOCK_MS / 1000 + SILENCE_S)
+        if not leaving and not self.wanted:
+            self.token = ""
+            return
+        nearest = self._home or 0
+        wire = self.wire = engine.open_wire(BLOCK_MS / 1000 + SILENCE_S, nearest)
         yield from self._calls(
             [partitions.release(engine.namespace, p.number, engine.queue, token=previous)
              for p in leaving]

@@ -16,6 +16,7 @@ from wfq.errors import StorageError
 from wfq.storage import partitions
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
+from wfq.urls import is_cluster
 from wfq_workers.backoff import Backoff
 from wfq_workers.metrics.counts import TurnCounts
 from wfq_workers.orchestrating.connection import Wait
@@ -47,20 +48,21 @@ class OrchestratorLoop:
         lease_s: float = 5.0,
         turn_timeout_s: float = 10.0,
         lanes: int = LANES,
-        only: frozenset[int] | None = None,
     ) -> None:
-        #: The partitions of a caretaker, which are all that it takes; None: its share.
-        self.only = only
         #: What this loop counts, for its metrics.
         self.counts = TurnCounts()
         watch = TurnWatch(turn_timeout_s, self.counts)
         self.engine = Engine(
             url, namespace, queue, host, worker_id, int(lease_s * 1000), watch, counts=self.counts
         )
-        self._lanes = [Lane(self.engine, f"{queue}/{n}") for n in range(lanes)]
+        if is_cluster(url):
+            lanes = namespace.partitions
+        self._lanes = [
+            Lane(self.engine, f"{queue}/{n}", n if is_cluster(url) else None) for n in range(lanes)
+        ]
         self._backoffs = [lane.backoff for lane in self._lanes]
         self._renewing = Leases(self.engine, self._lanes, self._wake)
-        self._ownership = Ownership(self.engine, self._lanes, self._wake, only)
+        self._ownership = Ownership(self.engine, self._lanes, self._wake)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._waker, self._waked = socket.socketpair()
@@ -181,7 +183,7 @@ class OrchestratorLoop:
 
     def _keep(self) -> None:
         renewing = self._renewing
-        link = SyncLink(self.engine.url, timeout_s=renewing.timeout_s)
+        link = SyncLink(self.engine.url, timeout_s=renewing.timeout_s, patient=False)
         # What Redis still holds for us may be kept, if it is asked before a lease ends.
         backoff = Backoff(log, "keeping leases", longest_s=renewing.period_s)
         self._backoffs.append(backoff)
@@ -202,7 +204,7 @@ class OrchestratorLoop:
             link.close()
 
     def _deal(self) -> None:
-        link = SyncLink(self.engine.url)
+        link = SyncLink(self.engine.url, patient=False)
         backoff = Backoff(log, "dealing partitions")
         self._backoffs.append(backoff)
         try:

@@ -11,10 +11,10 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 
+from wfq.errors import StorageError
 from wfq.storage import partitions
-from wfq.storage.activities import short_command
 from wfq.storage.link import SyncLink
-from wfq.storage.membership import MEMBER_SILENT_MS
+from wfq.urls import is_cluster
 from wfq_workers.orchestrating.engine import Engine
 from wfq_workers.orchestrating.lane import Lane
 
@@ -22,7 +22,7 @@ log = logging.getLogger("wfq.orchestrator")
 
 #: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
 REPORT_S = 1.5
-SILENT_MS = MEMBER_SILENT_MS
+SILENT_MS = 5_000
 #: Seconds between looks at one partition that others hold.
 PROBE_S = 1.0
 #: Milliseconds after its expiry at which a lease that nobody took is up for adoption.
@@ -59,30 +59,28 @@ class Leases:
             )
             for _, token, number in held
         ]
-        for (lane, token, number), renewal in zip(held, link.run_many(calls), strict=True):
+        renewals = link.try_many(calls)
+        for (lane, token, number), renewal in zip(held, renewals, strict=True):
+            if isinstance(renewal, StorageError):
+                continue
             engine.clock.set(renewal.now_ms)
             if not renewal.valid and lane.token == token:
                 engine.counts.lost += 1
                 log.info("partition %d went to another orchestrator", number)
                 lane.lose()
                 self._wake()
+        for renewal in renewals:
+            if isinstance(renewal, StorageError):
+                raise renewal
 
 
 class Ownership:
     """Deals partitions to lanes. Lives in a thread of its own."""
 
-    def __init__(
-        self,
-        engine: Engine,
-        lanes: Sequence[Lane],
-        wake: Callable[[], None],
-        only: frozenset[int] | None = None,
-    ) -> None:
+    def __init__(self, engine: Engine, lanes: Sequence[Lane], wake: Callable[[], None]) -> None:
         self._engine = engine
         self._lanes = lanes
         self._wake = wake
-        #: The partitions of a caretaker, which takes what is free and is no member.
-        self._only = only
         self._members: list[str] = [engine.worker_id]
         self._reported = 0.0
         self._look_again = [0.0] * engine.namespace.partitions
@@ -95,10 +93,19 @@ class Ownership:
     def tick(self, link: SyncLink) -> None:
         """One round. Raises: StorageError."""
         now = time.monotonic()
+        failure: StorageError | None = None
         if now - self._reported >= REPORT_S:
-            self._report(link)
-            self._reported = now
+            try:
+                self._report(link)
+                self._reported = now
+            except StorageError as exc:
+                # Of a cluster, the other nodes' partitions can be dealt all the same.
+                if not is_cluster(link.url):
+                    raise
+                failure = exc
         self._deal(link)
+        if failure is not None:
+            raise failure
 
     def leave(self, link: SyncLink) -> None:
         """Take this orchestrator off the member list."""
@@ -111,18 +118,12 @@ class Ownership:
         seconds, micros = link.command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         engine.clock.set(now_ms)
-        if self._only is not None:
-            return
-        queues = engine.short.queues
-        _, rows, *short = link.commands(
+        _, rows = link.commands(
             [
                 ("ZADD", key, now_ms, engine.worker_id),
                 ("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf"),
-                *[short_command(engine.namespace, queue, now_ms) for queue in queues],
             ]
         )
-        for queue, names in zip(queues, short, strict=True):
-            engine.short.learn(queue, frozenset(name.decode() for name in names))
         members = sorted(row.decode() for row in rows) or [engine.worker_id]
         if members != self._members:
             self._members = members
@@ -156,7 +157,8 @@ class Ownership:
 
     def _take(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            lane = min(self._lanes, key=lambda lane: len(lane.wanted))
+            lanes = (lane for lane in self._lanes if lane.takes(number))
+            lane = min(lanes, key=lambda lane: len(lane.wanted))
             lane.wanted |= {number}
         if numbers:
             self._wake()
@@ -181,8 +183,6 @@ class Ownership:
             # Members start their search at different places, so that they seldom collide.
             number = (offset + rank * total // len(members)) % total
             few = watch or len(members) > total
-            if self._only is not None and number not in self._only:
-                continue
             if few and (number - rank) % min(len(members), total) > 1:
                 continue
             if number not in busy and now >= self._look_again[number]:
@@ -197,9 +197,11 @@ class Ownership:
         engine = self._engine
         server_ms = engine.now_ms()
         leases = [engine.namespace.lease(number, engine.queue) for number in candidates]
-        found = link.commands([("HGET", lease, "expires") for lease in leases])
+        found = link.try_commands([("HGET", lease, "expires") for lease in leases])
         free = []
         for number, expires in zip(candidates, found, strict=True):
+            if isinstance(expires, StorageError):
+                continue
             if expires is None:
                 # Given up in good order, for the member that takes its share.
                 if not expired_ms:

@@ -12,14 +12,17 @@ import logging
 from collections.abc import Sequence
 
 from wfq import failpoints
+from wfq.errors import StorageError
 from wfq.storage import outbox
 from wfq.storage.keys import Namespace
-from wfq.storage.link import Wire
+from wfq.storage.link import Wire, timeout_of
+from wfq.storage.slots import server_of
+from wfq.urls import is_cluster
 
 log = logging.getLogger("wfq.scheduler")
 
-#: Seconds after which an answer is given up.
-TIMEOUT_S = 10.0
+#: Outbox ids and messages, oldest first.
+Letters = list[tuple[bytes, outbox.Message]]
 
 
 class Forwarder:
@@ -28,12 +31,36 @@ class Forwarder:
     def __init__(self, url: str, namespace: Namespace) -> None:
         self._url = url
         self._namespace = namespace
-        self._wire: Wire | None = None
+        #: Connections, by the server that a partition is on.
+        self._wires: dict[str, Wire] = {}
 
     def forward(self, sources: Sequence[int]) -> None:
-        """Empty the outboxes of some partitions. Raises: StorageError."""
+        """Empty the outboxes of some partitions. Raises: StorageError.
+
+        On a cluster, a node that is away holds up only what comes from there or goes there.
+        """
+        failure: StorageError | None = None
+        for source in sources if is_cluster(self._url) else ():
+            try:
+                self._forward_all([source])
+            except StorageError as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+        if not is_cluster(self._url):
+            self._forward_all(sources)
+
+    def close(self) -> None:
+        """Close the connections; the next call opens others."""
+        wires, self._wires = self._wires, {}
+        for wire in wires.values():
+            wire.close()
+
+    def _forward_all(self, sources: Sequence[int]) -> None:
+        if not sources:
+            return
         try:
-            wire = self._wire = self._wire or Wire(self._url, timeout_s=TIMEOUT_S)
+            wire = self._wire(sources[0])
             wire.send([("XLEN", self._namespace.outbox(source)) for source in sources])
             lengths = [wire.receive() for _ in sources]
             for source, length in zip(sources, lengths, strict=True):
@@ -43,28 +70,44 @@ class Forwarder:
             self.close()
             raise
 
-    def close(self) -> None:
-        """Close the connection; the next call opens another."""
-        if self._wire is not None:
-            self._wire.close()
-            self._wire = None
+    def _wire(self, partition: int) -> Wire:
+        """The connection to where a partition is."""
+        key = self._namespace.outbox(partition)
+        server = server_of(self._url, key)
+        wire = self._wires.get(server)
+        if wire is None:
+            wire = self._wires[server] = Wire(self._url, timeout_s=timeout_of(self._url), key=key)
+        return wire
 
     def _forward_some(self, wire: Wire, source: int) -> int:
         """Deliver a partition's oldest messages, in order; returns how many there were."""
         namespace = self._namespace
         wire.send([outbox.read_command(namespace, source)])
         messages = outbox.parse_messages(wire.receive())
-        by_target: dict[int, list[tuple[bytes, outbox.Message]]] = {}
+        by_target: dict[int, Letters] = {}
         for entry_id, message in messages:
             target = namespace.partition_of(message.target)
             by_target.setdefault(target, []).append((entry_id, message))
+        failure: StorageError | None = None
         for target, some in by_target.items():
-            words = wire.call(outbox.deliver(namespace, source, target, some))
-            if failpoints.ACTIVE:
-                failpoints.hit("sched.after_deliver")
-            for (_, message), word in zip(some, words, strict=True):
-                if word in ("unknown", "finished"):
-                    log.info("message for instance %s was dropped: %s", message.target, word)
-            wire.send([outbox.trim_command(namespace, source, [entry for entry, _ in some])])
-            wire.receive()
+            try:
+                self._deliver(wire, source, target, some)
+            except StorageError as exc:
+                # Of a cluster, another node may still take its own.
+                if not is_cluster(self._url):
+                    raise
+                failure = exc
+        if failure is not None:
+            raise failure
         return len(messages)
+
+    def _deliver(self, wire: Wire, source: int, target: int, some: Letters) -> None:
+        namespace = self._namespace
+        words = self._wire(target).call(outbox.deliver(namespace, source, target, some))
+        if failpoints.ACTIVE:
+            failpoints.hit("sched.after_deliver")
+        for (_, message), word in zip(some, words, strict=True):
+            if word in ("unknown", "finished"):
+                log.info("message for instance %s was dropped: %s", message.target, word)
+        wire.send([outbox.trim_command(namespace, source, [entry for entry, _ in some])])
+        wire.receive()

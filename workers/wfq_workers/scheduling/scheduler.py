@@ -16,7 +16,7 @@ from wfq import failpoints
 from wfq.errors import StorageError
 from wfq.storage import timers
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink
+from wfq.storage.link import SyncLink, timeout_of
 from wfq_workers.backoff import Backoff
 from wfq_workers.metrics.counts import TimerCounts
 from wfq_workers.scheduling.forwarder import Forwarder
@@ -77,7 +77,7 @@ class SchedulerLoop:
         return self._backoff.total
 
     def _run(self) -> None:
-        link = SyncLink(self._url)
+        link = SyncLink(self._url, timeout_s=timeout_of(self._url), patient=False)
         try:
             while not self._stopping.is_set():
                 try:
@@ -108,11 +108,18 @@ class SchedulerLoop:
             return
         if failpoints.ACTIVE:
             failpoints.hit("sched.after_read")
-        fired = link.run_many([timers.fire(self._namespace, p) for p in due])
+        fired = link.try_many([timers.fire(self._namespace, p) for p in due])
         if failpoints.ACTIVE:
             failpoints.hit("sched.after_fire")
         read_at = time.monotonic()
+        served: list[int] = []
+        failure: StorageError | None = None
         for partition, result in zip(due, fired, strict=True):
+            if isinstance(result, StorageError):
+                # A node of a cluster is away; its partitions are looked at after the rest.
+                failure = result
+                continue
+            served.append(partition)
             self._wakeups.tell_time(result.now_ms)
             if result.fired:
                 self.counts.fired += result.fired
@@ -121,4 +128,6 @@ class SchedulerLoop:
             if result.next_due_ms is not None:
                 wait_s = min(wait_s, max(0.0, (result.next_due_ms - result.now_ms) / 1000))
             self._look_at[partition] = read_at + wait_s
-        self._forwarder.forward(due)
+        self._forwarder.forward(served)
+        if failure is not None:
+            raise failure

@@ -9,12 +9,15 @@ import time
 from wfq.errors import StorageError
 from wfq.storage.keys import Namespace
 from wfq.storage.link import Wire
+from wfq.urls import is_cluster, is_sentinel
 from wfq_workers.clock import ServerClock
 
 #: Seconds between attempts to subscribe again after the connection was lost.
 RESUBSCRIBE_S = 1.0
 #: Seconds of one blocking read of the subscription.
 SILENCE_S = 3600.0
+#: The same where another server may have been promoted, and this one be cut off for good.
+GROUP_SILENCE_S = 20.0
 
 
 class Wakeups:
@@ -26,6 +29,8 @@ class Wakeups:
     def __init__(self, url: str, namespace: Namespace) -> None:
         self._url = url
         self._namespace = namespace
+        group = is_cluster(url) or is_sentinel(url)
+        self._silence_s = GROUP_SILENCE_S if group else SILENCE_S
         self._channels = {namespace.wake(p).encode(): p for p in range(namespace.partitions)}
         self._inbox: queue.SimpleQueue[tuple[int, float]] = queue.SimpleQueue()
         self._clock = ServerClock()
@@ -62,7 +67,7 @@ class Wakeups:
     def _listen(self) -> None:
         while not self._stopping:
             try:
-                wire = Wire(self._url, timeout_s=SILENCE_S)
+                wire = Wire(self._url, timeout_s=self._silence_s)
                 self._subscribe(wire)
             except StorageError:
                 time.sleep(RESUBSCRIBE_S)
