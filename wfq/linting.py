@@ -1,7 +1,8 @@
 """Finds what workflow code must not do: read a clock, draw random numbers, wait, do I/O.
 
-Such a call gives another answer in each replay. Names are resolved through the imports of the
-module, and only the functions that are workflows are looked at, with what is nested in them.
+Such a call gives another answer in each replay, and so does the order of a set. Names are
+resolved through the imports of the module. Looked at are the functions that are workflows, what
+is nested in them, and the functions of the same module that they call.
 """
 
 from __future__ import annotations
@@ -11,13 +12,19 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 _TIME = "use ctx.current_utc_datetime"
 _RANDOM = "use ctx.random"
 _UUID = "use ctx.new_uuid()"
 _SLEEP = "yield ctx.create_timer(...)"
 _ACTIVITY = "move it to an activity"
+
+#: Methods of a path that touch the disk.
+_PATH_METHODS = (
+    "exists", "glob", "is_dir", "is_file", "iterdir", "mkdir", "open", "read_bytes", "read_text",
+    "rename", "replace", "rglob", "rmdir", "stat", "touch", "unlink", "write_bytes", "write_text",
+)  # fmt: skip
 
 #: What a call is by its full name, and what to do instead. A name that ends with a dot stands
 #: for all below it; the longest name that fits decides.
@@ -44,7 +51,12 @@ REMEDIES: Mapping[str, str] = {
     "asyncio.wait_for": "use the timeout= of the task, or when_any with a timer",
     "asyncio.create_task": "call ctx.call_activity(...), which runs at once",
     "asyncio.to_thread": _ACTIVITY,
+    "asyncio.run": "await in an async def workflow",
+    "asyncio.open_connection": _ACTIVITY,
     "threading.": _ACTIVITY,
+    "multiprocessing.": _ACTIVITY,
+    "concurrent.futures.": _ACTIVITY,
+    "queue.": _ACTIVITY,
     "subprocess.": _ACTIVITY,
     "socket.": _ACTIVITY,
     "requests.": _ACTIVITY,
@@ -56,6 +68,32 @@ REMEDIES: Mapping[str, str] = {
     "os.getenv": "pass it in the input",
     "os.environ.": "pass it in the input",
     "os.system": _ACTIVITY,
+    "os.popen": _ACTIVITY,
+    "os.listdir": _ACTIVITY,
+    "os.scandir": _ACTIVITY,
+    "os.walk": _ACTIVITY,
+    "os.stat": _ACTIVITY,
+    "os.remove": _ACTIVITY,
+    "os.unlink": _ACTIVITY,
+    "os.rename": _ACTIVITY,
+    "os.makedirs": _ACTIVITY,
+    "os.mkdir": _ACTIVITY,
+    "os.getpid": _ACTIVITY,
+    "os.path.exists": _ACTIVITY,
+    "os.path.isfile": _ACTIVITY,
+    "os.path.isdir": _ACTIVITY,
+    "os.path.getsize": _ACTIVITY,
+    "os.path.getmtime": _ACTIVITY,
+    "shutil.": _ACTIVITY,
+    "tempfile.": _ACTIVITY,
+    "glob.": _ACTIVITY,
+    "io.open": _ACTIVITY,
+    "smtplib.": _ACTIVITY,
+    "psycopg.": _ACTIVITY,
+    "psycopg2.": _ACTIVITY,
+    "boto3.": _ACTIVITY,
+    **{f"pathlib.Path().{name}": _ACTIVITY for name in _PATH_METHODS},
+    "hash": "use hashlib: the hash of a text differs between processes",
     "open": _ACTIVITY,
     "input": "wait with ctx.wait_for_external_event(...)",
 }
@@ -106,26 +144,173 @@ def lint_source(source: bytes | str, path: str, lines: Iterable[int]) -> Iterato
     module = ast.parse(source, path)
     wanted = set(lines)
     names = dict(_imported(ast.walk(module)))
-    for node in ast.walk(module):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-            if first in wanted:
-                yield from _in_function(node, path, _visible(names, node))
+    workflows = [node for node in ast.walk(module) if _is_function(node) and _first(node) in wanted]
+    for function in _with_callees(workflows, module):
+        who = f"workflow {function.name!r}"
+        if function not in workflows:
+            who = f"{function.name!r}, which a workflow calls,"
+        visible = _visible(names, function)
+        for line, what, remedy in (
+            *_in_function(function, visible),
+            *_orders(function),
+            *_dropped(function, visible),
+        ):
+            yield Finding(path, line, f"{who} {what}", remedy)
 
 
-def _in_function(
-    function: ast.FunctionDef | ast.AsyncFunctionDef, path: str, names: Mapping[str, str]
-) -> Iterator[Finding]:
+_Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def _is_function(node: ast.AST) -> TypeGuard[_Function]:
+    return isinstance(node, _Function)
+
+
+def _first(node: _Function) -> int:
+    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+
+
+def _with_callees(workflows: list[_Function], module: ast.Module) -> list[_Function]:
+    """Return workflows and the module's functions that they call: these run within a turn, too."""
+    there = {node.name: node for node in module.body if _is_function(node)}
+    found = list(workflows)
+    for function in found:
+        for node in _body(function):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                callee = there.get(node.func.id)
+                if callee is not None and callee not in found:
+                    found.append(callee)
+    return found
+
+
+def _body(function: _Function) -> Iterator[ast.AST]:
     for statement in function.body:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Call):
-                name = _full_name(node.func, names)
-                remedy = _remedy(name, node) if name else None
-                if remedy:
-                    what = (
-                        f"workflow {function.name!r} calls {name}(), which a replay cannot repeat"
-                    )
-                    yield Finding(path, node.lineno, what, remedy)
+        yield from ast.walk(statement)
+
+
+#: A line, what is wrong there, and the remedy.
+_Flaw = tuple[int, str, str]
+
+
+def _in_function(function: _Function, names: Mapping[str, str]) -> Iterator[_Flaw]:
+    for node in _body(function):
+        if isinstance(node, ast.Call):
+            name = _full_name(node.func, names)
+            remedy = _remedy(name, node) if name else None
+            if remedy:
+                yield node.lineno, f"calls {name}(), which a replay cannot repeat", remedy
+
+
+# -- the order of sets
+
+#: What gives the same whatever the order of its argument.
+_ORDERLESS = frozenset(
+    ("all", "any", "frozenset", "len", "max", "min", "set", "sorted", "sum", "Counter")
+)
+_MAKERS = frozenset(("set", "frozenset"))
+_SET_METHODS = frozenset(("union", "intersection", "difference", "symmetric_difference", "copy"))
+#: What hands on the order of its argument.
+_ORDERED = frozenset(("list", "tuple", "enumerate", "iter", "zip", "map", "filter", "join"))
+
+
+def _orders(function: _Function) -> Iterator[_Flaw]:
+    """Yield where something goes through a set in its order."""
+    sets = _set_names(function)
+    calm: set[ast.AST] = set()
+    for node in _body(function):
+        if isinstance(node, ast.Call) and _called(node) in _ORDERLESS:
+            calm.update(node.args)
+    for node in _body(function):
+        for gone_through in _iterated(node, calm):
+            if _is_set(gone_through, sets):
+                what = "goes through a set, whose order differs between processes"
+                yield gone_through.lineno, what, "go through sorted(...)"
+
+
+def _iterated(node: ast.AST, calm: set[ast.AST]) -> Iterator[ast.expr]:
+    if isinstance(node, ast.For):
+        yield node.iter
+    elif isinstance(node, ast.ListComp | ast.GeneratorExp | ast.DictComp) and node not in calm:
+        yield from (part.iter for part in node.generators)
+    elif isinstance(node, ast.Call) and node not in calm:
+        if _called(node) in _ORDERED:
+            yield from node.args
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "pop" and not node.args:
+            yield node.func.value
+    elif isinstance(node, ast.Starred):
+        yield node.value
+
+
+def _called(node: ast.Call) -> str:
+    func = node.func
+    return func.id if isinstance(func, ast.Name) else getattr(func, "attr", "")
+
+
+def _set_names(function: _Function) -> set[str]:
+    """Names that are bound to sets only."""
+    bound: dict[str, bool] = {}
+    for node in _body(function):
+        targets: list[ast.expr] = []
+        value: ast.expr | None = None
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            targets, value = [node.target], node.value
+        for target in targets:
+            if isinstance(target, ast.Name) and value is not None:
+                is_one = _is_set(value, {name for name, good in bound.items() if good})
+                bound[target.id] = bound.get(target.id, True) and is_one
+    return {name for name, good in bound.items() if good}
+
+
+def _is_set(node: ast.expr, sets: set[str]) -> bool:
+    if isinstance(node, ast.Set | ast.SetComp):
+        return True
+    if isinstance(node, ast.Name):
+        return node.id in sets
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr | ast.BitAnd | ast.Sub):
+        return _is_set(node.left, sets) or (
+            not isinstance(node.op, ast.Sub) and _is_set(node.right, sets)
+        )
+    if isinstance(node, ast.Call):
+        if isinstance(node.func, ast.Name):
+            return node.func.id in _MAKERS
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _SET_METHODS:
+            return _is_set(node.func.value, sets)
+    return False
+
+
+# -- tasks that nobody waits for
+
+_COMPOSITES = frozenset(("when_all", "when_any"))
+#: Methods of a context whose tasks do nothing unless somebody waits for them.
+_WAITS = frozenset(("create_timer", "wait_for_external_event"))
+
+
+def _dropped(function: _Function, names: Mapping[str, str]) -> Iterator[_Flaw]:
+    """Yield composites and waits that are made and never waited for."""
+    verb = "await" if isinstance(function, ast.AsyncFunctionDef) else "yield"
+    loaded = {
+        node.id
+        for node in _body(function)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)
+    }
+    for node in _body(function):
+        call: ast.expr | None = None
+        if isinstance(node, ast.Expr | ast.Return):
+            call = node.value
+        elif isinstance(node, ast.Assign) and len(node.targets) == 1:
+            target = node.targets[0]
+            if isinstance(target, ast.Name) and target.id not in loaded:
+                call = node.value
+        if not isinstance(call, ast.Call):
+            continue
+        name = _called(call)
+        full = _full_name(call.func, names) or name
+        waits = name in _WAITS and isinstance(call.func, ast.Attribute)
+        if (name in _COMPOSITES and full.split(".")[0] in ("wfq", name)) or (
+            waits and isinstance(node, ast.Expr)
+        ):
+            yield call.lineno, f"does not wait for its {name}(...)", f"{verb} it"
 
 
 def _imported(nodes: Iterable[ast.AST]) -> Iterator[tuple[str, str]]:
@@ -159,9 +344,15 @@ def _visible(names: Mapping[str, str], function: ast.AST) -> dict[str, str]:
 def _full_name(node: ast.expr, names: Mapping[str, str]) -> str | None:
     """Return the dotted name of what is called, None when it is not one that was imported."""
     parts: list[str] = []
-    while isinstance(node, ast.Attribute):
-        parts.append(node.attr)
-        node = node.value
+    while isinstance(node, ast.Attribute | ast.Call):
+        if isinstance(node, ast.Attribute):
+            parts.append(node.attr)
+            node = node.value
+        else:
+            # Of what a call returns, only the methods of a path are known.
+            node = node.func
+            inner = _full_name(node, names)
+            return None if inner is None else ".".join([f"{inner}()", *reversed(parts)])
     if not isinstance(node, ast.Name) or node.id not in names:
         return None
     return ".".join([names[node.id], *reversed(parts)])
@@ -172,6 +363,8 @@ def _remedy(name: str, call: ast.Call) -> str | None:
         return None
     if name in REMEDIES:
         return REMEDIES[name] or None
+    if "()" in name:
+        return None  # the call that made the object is found by itself
     parts = name.split(".")
     for end in range(len(parts) - 1, 0, -1):
         if remedy := REMEDIES.get(".".join(parts[:end]) + "."):

@@ -60,10 +60,15 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "queues": Entry("fleet", "queues", "List queues and what waits in them."),
         "dead": Entry("dead", "dead", "Look at what could not be delivered."),
     },
+    "Tests and deploys": {
+        "lint": Entry("lint", "lint", "Find what a replay cannot repeat."),
+        "check": Entry("check", "check", "Would this code break what is under way?"),
+        "replay": Entry("replay", "replay", "Run code over histories again; go back in one."),
+        "fuzz": Entry("fuzz", "fuzz", "Try a workflow in thousands of orders."),
+    },
     "Setup": {
         "doctor": Entry("doctor", "doctor", "Check the server and every instance."),
         "graph": Entry("graph", "graph", "Draw a workflow from its source."),
-        "lint": Entry("lint", "lint", "Find calls that a replay cannot repeat."),
         "config": Entry("config", "config", "Show the settings and where they come from."),
         "completion": Entry("completion", "completion", "Print a shell completion script."),
     },

@@ -5,13 +5,15 @@ from __future__ import annotations
 import click
 
 from wfq.client import WorkflowClient
+from wfq.testing.histories import write_history
 from wfq_cli import completing, events, exits, render
 from wfq_cli.bulk import LIVE, Bulk, run_bulk
 from wfq_cli.endings import finish, print_state, wait_for_end
 from wfq_cli.filters import Filter, parse_where
 from wfq_cli.follow import follow
+from wfq_cli.histories import fetch_history
 from wfq_cli.parsing import duration, read_payload, split_event
-from wfq_cli.session import open_session
+from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, output_option, target_options
 
 
@@ -105,14 +107,30 @@ def wait(ctx: click.Context, instance_id: str, timeout: float | None, live: bool
 
 @click.command()
 @click.argument("instance_id", metavar="ID", shell_complete=completing.ids)
+@click.option("--save", metavar="FILE|FOLDER|-", help="Save it for 'wfq replay' instead.")
 @output_option
 @target_options
-def history(instance_id: str) -> None:
+def history(instance_id: str, save: str | None) -> None:
     """Show what happened in an instance, event by event.
 
     The number in front of an event is what 'wfq rerun --from-event' takes. After a continue as
-    new it is the history of the present generation.
+    new it is the history of the present generation. --save writes it as a file that replay tests
+    read; in a folder it is called ID.json.
     """
     with open_session() as session:
+        if save is not None:
+            _save(session, instance_id, save)
+            return
         rows = (event.to_json() for event in session.client.get_workflow_history(instance_id))
         render.print_rows(rows, Target.current().output, events.COLUMNS, ident="index")
+
+
+def _save(session: Session, instance_id: str, place: str) -> None:
+    saved = fetch_history(session, instance_id)
+    if place == "-":
+        click.echo(saved.to_text(), nl=False)
+        return
+    try:
+        click.echo(str(write_history(saved, place)))
+    except OSError as exc:
+        raise click.UsageError(f"cannot write {place!r}: {exc.strerror or exc}") from exc

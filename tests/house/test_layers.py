@@ -37,7 +37,16 @@ LAYERS = (
         "wfq.client",
         "wfq.management",
     ),
-    ("wfq", "wfq.aio", "wfq.apps", "wfq.asgi_app", "wfq.compat", "wfq.runtime", "wfq.testing"),
+    (
+        "wfq",
+        "wfq.aio",
+        "wfq.apps",
+        "wfq.asgi_app",
+        "wfq.compat",
+        "wfq.pytest_plugin",
+        "wfq.runtime",
+        "wfq.testing",
+    ),
     ("wfq_workers", "wfq_server"),
     ("wfq_cli",),
 )

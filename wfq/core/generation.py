@@ -57,7 +57,7 @@ class Generation:
         self.turns = 1
         self.status = RUNNING
         self.why: str | None = None
-        self._decisions = Decisions(instance_id, birth, host)
+        self._decisions = self._new_decisions(instance_id, birth, host)
         self.open: dict[int, OpenTask] = self._decisions.open
         self._executor: Executor | None = None
         self._flow = Flow(self._decisions)
@@ -79,6 +79,9 @@ class Generation:
         self._carried_commands: list[Event] = []
         if birth[ev.B_EXTRA]:
             self._inherit(birth[ev.B_EXTRA])
+
+    def _new_decisions(self, instance_id: str, birth: Record, host: Host) -> Decisions:
+        return Decisions(instance_id, birth, host)
 
     def _inherit(self, extra: dict[str, Any]) -> None:
         """Take over what the generation before handed on."""

@@ -60,23 +60,31 @@ class Instance(Intake):
         Raises: NonDeterministicWorkflow when the code does not repeat what history records.
         """
         instance = cls(instance_id, records[0], host)
-        version, begun = _version_of(records)
-        instance._decisions.version = version
-        waits = False
-        if stalled is None:
-            asked = "" if begun and version is None else version
-            instance._executor = host.resolve(instance.name, asked)
-            if instance._executor is None:
-                of = f" version {version!r}" if version else ""
-                stalled = f"no worker has the workflow {instance.name!r}{of}"
-                waits = True
-        instance._no_code = instance.why = stalled
+        waits = instance._find_code(records, host, stalled)
         if len(records) > 1:
             instance._replay(records)
             instance._was_deferred = _is_deferred(records[-1])
         if waits:
             instance._codeless_since = _codeless_since(records)
         return instance
+
+    def _find_code(self, records: list[Record], host: Host, stalled: str | None) -> bool:
+        """Choose the version that `records` are pinned to, or none for the reason `stalled`.
+
+        Returns whether it waits for a worker that has its code.
+        """
+        version, begun = _version_of(records)
+        self._decisions.version = version
+        waits = False
+        if stalled is None:
+            asked = "" if begun and version is None else version
+            self._executor = host.resolve(self.name, asked)
+            if self._executor is None:
+                of = f" version {version!r}" if version else ""
+                stalled = f"no worker has the workflow {self.name!r}{of}"
+                waits = True
+        self._no_code = self.why = stalled
+        return waits
 
     @property
     def now_ms(self) -> int:

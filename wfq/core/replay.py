@@ -20,7 +20,7 @@ from wfq.core.events import Action
 from wfq.errors import NonDeterministicWorkflow
 
 #: Recorded actions that code may leave out or add without breaking its history.
-_LENIENT = frozenset((SET_CUSTOM_STATUS, PATCH_MARKER))
+LENIENT = frozenset((SET_CUSTOM_STATUS, PATCH_MARKER))
 
 
 class RecordedTurn:
@@ -39,7 +39,7 @@ class RecordedTurn:
         Raises: NonDeterministicWorkflow when history says something else.
         """
         recorded = self._peek()
-        if recorded is None or not _same(recorded, action):
+        if recorded is None or not is_same(recorded, action):
             raise self._mismatch(recorded, describe(action), _task_id(recorded, action))
         self._next += 1
         return recorded
@@ -50,7 +50,7 @@ class RecordedTurn:
             action = self._actions[position]
             if action[0] == PATCH_MARKER and action[1] == name:
                 return bool(action[2])
-            if action[0] not in _LENIENT:
+            if action[0] not in LENIENT:
                 break
         return False
 
@@ -67,7 +67,7 @@ class RecordedTurn:
         actions = self._actions
         while self._next < len(actions):
             action = actions[self._next]
-            if action[0] not in _LENIENT:
+            if action[0] not in LENIENT:
                 return action
             self._next += 1
         return None
@@ -90,7 +90,7 @@ class RecordedTurn:
         )
 
 
-def _same(recorded: Action, action: Action) -> bool:
+def is_same(recorded: Action, action: Action) -> bool:
     code = recorded[0]
     if code != action[0]:
         return False
@@ -119,7 +119,7 @@ def _task_id(recorded: Action | None, action: Action) -> int | None:
 def source_of_caller() -> str | None:
     """Return ``file:line in function`` of the user code that is running now."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and _is_core(frame):
+    while frame is not None and is_core(frame):
         frame = frame.f_back
     return None if frame is None else _location(frame)
 
@@ -129,7 +129,7 @@ def source_of_code(code: Any) -> str | None:
     found = None
     while code is not None:
         frame = getattr(code, "gi_frame", None) or getattr(code, "cr_frame", None)
-        if frame is None or _is_core(frame):
+        if frame is None or is_core(frame):
             break
         found = _location(frame)
         code = getattr(code, "gi_yieldfrom", None) or getattr(code, "cr_await", None)
@@ -140,5 +140,5 @@ def _location(frame: FrameType) -> str:
     return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
 
 
-def _is_core(frame: FrameType) -> bool:
+def is_core(frame: FrameType) -> bool:
     return str(frame.f_globals.get("__name__", "")).startswith("wfq.")

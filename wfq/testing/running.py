@@ -1,4 +1,4 @@
-"""Running workflows in tests: in memory, on the real loops, without a server.
+"""Running workflows in tests: in memory, on the real loops and clock, without a server.
 
 ::
 
