@@ -20,7 +20,8 @@ from wfq.errors import WfqError
 from wfq.registry import Registry
 from wfq.storage import instances
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink, is_memory
+from wfq.storage.link import SyncLink
+from wfq.storage.opening import is_memory
 from wfq.testing.histories import SavedHistory, read_history
 from wfq.testing.replaying import Replayed, replay
 from wfq_cli.histories import saved
