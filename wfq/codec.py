@@ -36,6 +36,11 @@ _MARK = "wfq+codec:"
 _SCALARS = frozenset((type(None), bool, int, float, str))
 
 
+def is_transformed(payload: Payload) -> bool:
+    """Whether a payload is what a PayloadCodec made of it: unreadable without that."""
+    return type(payload) is str and payload.startswith(_MARK)
+
+
 class PayloadCodec(Protocol):
     """Transforms encoded payloads on their way into Redis, to encrypt or compress them.
 

@@ -139,6 +139,8 @@ class Settings(BaseSettings):
     api_tokens: tuple[ApiToken, ...] = ()
     #: Names by which the API may be called besides loopback's (the Host header).
     api_allowed_hosts: tuple[str, ...] = ()
+    #: Whether the HTTP API and its dashboard refuse everything that changes something.
+    api_read_only: bool = False
 
     #: Where a worker process answers Prometheus at /metrics; none: nowhere. 0 takes a free port;
     #: of several processes, the next ones take the ports that follow.

@@ -128,16 +128,18 @@ def _given(flags: dict[str, Any]) -> dict[str, Any]:
 @click.command()
 @click.option("--host", metavar="HOST", help="Where to listen; default 127.0.0.1.")
 @click.option("--port", type=click.IntRange(0, 65535), metavar="PORT", help="Default 3500.")
+@click.option("--read-only", is_flag=True, default=None, help="Refuse all that changes something.")
 @target_options
 @click.pass_context
-def server(ctx: click.Context, host: str | None, port: int | None) -> None:
-    """Run the HTTP API.
+def server(ctx: click.Context, host: str | None, port: int | None, read_only: bool | None) -> None:
+    """Run the HTTP API and the dashboard.
 
     It listens on this machine only; another --host needs WFQ_API_TOKEN.
     """
     from wfq_server.serving import make_server
 
-    with open_session(api_host=host, api_port=port) as session:
+    flags: dict[str, Any] = {"api_host": host, "api_port": port, "api_read_only": read_only}
+    with open_session(**flags) as session:
         logs.set_up(session.settings)
         loop = make_server(session.settings_here)
         ctx.exit(

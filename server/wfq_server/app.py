@@ -11,10 +11,14 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 
 from wfq.settings import Settings
-from wfq_server.errors import as_api_error, http_exception
+from wfq_server.client import ApiClient
+from wfq_server.dashboard import dashboard_routes
+from wfq_server.dashboard.desk import READ_ONLY, Desk
+from wfq_server.dashboard.source import Source
+from wfq_server.errors import ApiError, as_api_error, http_exception
 from wfq_server.guard import OPERATION, Guard
 from wfq_server.handlers import Handlers
 from wfq_server.metrics import Metrics
@@ -55,12 +59,16 @@ def create_app(
         yield
         await client.close()
 
+    routes: list[BaseRoute] = [
+        Route(path, _endpoint(operation, tokens, settings), methods=[operation.method])
+        for operation in operations
+        for path in operation.paths()
+    ]
+    if isinstance(client, ApiClient):
+        source = Source(client, settings)
+        routes += dashboard_routes(Desk(source, tokens, settings, metrics, draining))
     return Starlette(
-        routes=[
-            Route(path, _endpoint(operation, tokens), methods=[operation.method])
-            for operation in operations
-            for path in operation.paths()
-        ],
+        routes=routes,
         middleware=[Middleware(Guard, doorkeeper=doorkeeper, metrics=metrics, draining=draining)],
         exception_handlers={HTTPException: http_exception},
         lifespan=lifespan,
@@ -71,7 +79,7 @@ def _hosts(settings: Settings) -> list[str]:
     return [*settings.api_allowed_hosts, settings.api_host]
 
 
-def _endpoint(operation: Operation, tokens: Tokens) -> Handler:
+def _endpoint(operation: Operation, tokens: Tokens, settings: Settings) -> Handler:
     """Return the route's function: who may, the handler, and errors as answers."""
 
     async def endpoint(request: Request) -> Response:
@@ -79,6 +87,8 @@ def _endpoint(operation: Operation, tokens: Tokens) -> Handler:
         try:
             if operation.role is not None:
                 tokens.check(request.headers, operation.role)
+                if settings.api_read_only and operation.role != "read":
+                    raise ApiError(403, "ERR_READ_ONLY", READ_ONLY)
             return await operation.handler(request)
         except Gone:
             return Response(status_code=499)  # nobody reads it; the counters do

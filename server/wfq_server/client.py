@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import orjson
 
@@ -11,7 +12,11 @@ from wfq.aio import WorkflowClient
 from wfq.management.scope import Scope
 from wfq.management.start_once import start_once
 from wfq.management.steps import Command, Operation, run_many
+from wfq.storage.channels import AsyncSubscriber
 from wfq.storage.figures import Figures, figures, total
+
+T = TypeVar("T")
+P = ParamSpec("P")
 
 #: Queues whose figures are read: each costs some reads in every partition.
 MOST_QUEUES = 100
@@ -33,6 +38,19 @@ class ApiClient(WorkflowClient):
         return await self._do(
             start_once, name, payload, instance_id, start_at=start_at, app_id=app_id
         )
+
+    async def operate(
+        self,
+        operation: Callable[Concatenate[Scope, P], Operation[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Run an operation of the library, for what the dashboard asks beyond the verbs."""
+        return await self._do(operation, *args, **kwargs)
+
+    async def subscribe_changes(self) -> AsyncSubscriber:
+        """Return a new subscription to the changes of all instances; the caller closes it."""
+        return await self._session.subscribe_changes()
 
     async def check(self) -> None:
         """Raise StorageError unless Redis answers."""

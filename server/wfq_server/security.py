@@ -56,6 +56,22 @@ class Tokens:
                 found = role
         return found
 
+    def session_of(self, token: str) -> str | None:
+        """Return what a browser may keep in the place of a token; None for an unknown token.
+
+        It cannot be turned back into the token, and is void once the token is taken away.
+        """
+        return None if self.role(token) is None else _session(sha256(token.encode()).digest())
+
+    def role_of_session(self, session: str) -> Role | None:
+        """Return what the bearer of `session_of` may do."""
+        found: Role | None = None
+        given = session.encode("utf-8", "surrogateescape")
+        for known, role in self._known:
+            if hmac.compare_digest(_session(known).encode(), given):
+                found = role
+        return found
+
     def check(self, headers: Headers, needed: Role) -> None:
         """Raise ApiError 401 or 403 unless the request may do what needs `needed`."""
         if not self._known:
@@ -64,8 +80,17 @@ class Tokens:
         if role is None:
             message = "a valid token is needed; send it as Authorization: Bearer <token>"
             raise ApiError(401, "ERR_UNAUTHORIZED", message, {"WWW-Authenticate": "Bearer"})
-        if _RANK[role] < _RANK[needed]:
+        if not allows(role, needed):
             raise ApiError(403, "ERR_PERMISSION_DENIED", "this token may not do that")
+
+
+def allows(role: Role, needed: Role) -> bool:
+    """Whether a role is enough."""
+    return _RANK[role] >= _RANK[needed]
+
+
+def _session(digest: bytes) -> str:
+    return sha256(b"wfq dashboard " + digest).hexdigest()
 
 
 def _sent_token(headers: Headers) -> str:

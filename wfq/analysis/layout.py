@@ -54,11 +54,13 @@ class Frame:
 
 @dataclass(slots=True)
 class Edge:
-    """An arrow along right angles; `fails` where it is taken after a failure."""
+    """A line along right angles; `fails` where it is taken after a failure."""
 
     points: list[tuple[float, float]]
     label: str = ""
     fails: bool = False
+    #: False where the line goes on without reaching anything yet.
+    arrives: bool = True
 
 
 #: A way out: where, and what the arrow from there says.
@@ -256,7 +258,8 @@ def _fork(head: Box, arms: Sequence[Arm], fails: Sequence[bool]) -> Box:
             outs += whole.take(box, left, top)
             bottom = max(bottom, top + box.height)
         else:
-            whole.edges.append(Edge([start, (x, side_y), (x, top)], arm.label))
+            passed = Edge([start, (x, side_y), (x, top)], arm.label, arrives=False)
+            whole.edges.append(passed)
             outs.append((x, top, ""))
         right = left + max(box.width, 12)
     whole.width = right

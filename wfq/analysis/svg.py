@@ -73,9 +73,12 @@ def _frame(frame: Frame) -> str:
 
 def _edge(edge: Edge) -> str:
     kind = "g-edge g-fails" if edge.fails else "g-edge"
+    line = f'<path class="{kind}" d="{_path(edge.points)}"/>'
+    if not edge.arrives:
+        return line
     x, y = edge.points[-1]
     head = f"M{x - 4:.1f},{y - 7:.1f}L{x:.1f},{y:.1f}L{x + 4:.1f},{y - 7:.1f}z"
-    return f'<path class="{kind}" d="{_path(edge.points)}"/><path class="g-head" d="{head}"/>'
+    return f'{line}<path class="g-head" d="{head}"/>'
 
 
 def _path(points: list[tuple[float, float]]) -> str:

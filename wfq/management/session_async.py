@@ -13,6 +13,7 @@ from wfq.management.scope import Scope, Target
 from wfq.management.steps import Command, Operation, Step, Together
 from wfq.management.waiting import Wish, not_found
 from wfq.management.waiting_async import AsyncWaits
+from wfq.storage.channels import AsyncSubscriber
 from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.instances import Snapshot
 from wfq.storage.link import AsyncLink
@@ -65,6 +66,14 @@ class AsyncSession:
                 answer, error = await _answer(opened, step), None
             except WfqError as exc:
                 error = exc
+
+    async def subscribe_changes(self) -> AsyncSubscriber:
+        """Return a new subscription to the changes of all instances; the caller closes it."""
+        opened = await self._open()
+        namespace = opened.scope.namespace
+        subscriber = AsyncSubscriber(opened.link)
+        await subscriber.listen(namespace.changes(p) for p in range(namespace.partitions))
+        return subscriber
 
     async def close(self) -> None:
         """Close the connections; waits of other tasks fail. Idempotent."""

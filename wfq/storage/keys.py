@@ -8,6 +8,7 @@ key                                    type        holds, and until when
 ``wfq:{ns}:workers``                   sorted set  worker id, last heartbeat ms; swept
 ``wfq:{ns}:members:<queue>``           sorted set  orchestrators of a queue, last report ms; swept
 ``wfq:{ns}:worker:<id>``               string      what a worker registered; has a TTL
+``wfq:{ns}:about:<queue>``              hash        workflow -> its picture and input schema
 ``wfq:{ns:p}:instance:<id>``           hash        one instance; until purged
 ``wfq:{ns:p}:history:<id>``            list        birth record, then one element a turn
 ``wfq:{ns:p}:events:<queue>``          stream      events not yet in a history; trimmed by commits
@@ -54,7 +55,7 @@ PARTITION_KEYS = (
     "dead",
     "sweep",
 )
-NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "worker:")
+NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "worker:", "about:")
 
 #: Partitions of a new namespace. Fixed at its creation, since it decides where an id lives.
 DEFAULT_PARTITIONS = 16
@@ -186,6 +187,10 @@ class Namespace:
 
     def worker(self, worker_id: str) -> str:
         return f"wfq:{{{self.name}}}:worker:{worker_id}"
+
+    def about(self, queue: str) -> str:
+        """Descriptions of a queue's workflows; each worker that starts writes its own."""
+        return f"wfq:{{{self.name}}}:about:{queue}"
 
 
 @lru_cache(maxsize=16384)

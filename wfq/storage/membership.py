@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,6 +84,14 @@ def register_worker(link: SyncLink, namespace: Namespace, info: WorkerInfo) -> N
     queues = info.details.get("queues")
     if queues:
         link.command("SADD", namespace.queues, *queues)
+
+
+def publish_workflows(
+    link: SyncLink, namespace: Namespace, queue: str, descriptions: Mapping[str, bytes]
+) -> None:
+    """Keep descriptions of a queue's workflows by name; those of other names stay."""
+    for name, description in descriptions.items():
+        link.command("HSET", namespace.about(queue), name, description)
 
 
 def forget_worker(link: SyncLink, namespace: Namespace, worker_id: str) -> None:

@@ -14,6 +14,8 @@ from wfq.registry import Registry
 from wfq.rules import ListenerRule
 from wfq.settings import Settings
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq.storage.membership import publish_workflows
 from wfq_workers.process import Loop, new_worker_id
 
 #: Roles in the order of the command line's choice; the first three are a worker's default.
@@ -61,7 +63,14 @@ def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
         return {**details, **{loop.name: loop.counts() for loop in counting}}
 
     on_remade = end_process if own_process else None
-    presence = Presence(place.url, place.namespace, place.worker_id, report, on_remade=on_remade)
+    presence = Presence(
+        place.url,
+        place.namespace,
+        place.worker_id,
+        report,
+        on_remade=on_remade,
+        publish=_publisher(place, job),
+    )
     return [*loops, presence, *_metrics(place, loops)]
 
 
@@ -73,6 +82,22 @@ def _metrics(place: Place, loops: Sequence[Loop]) -> list[Loop]:
     from wfq_workers.metrics.exporter import MetricsLoop
 
     return [MetricsLoop(settings.metrics_host, settings.metrics_port, loops)]
+
+
+def _publisher(place: Place, job: Job) -> Callable[[SyncLink], None] | None:
+    """Return what tells of the workflows, for the dashboard; None where none are run."""
+    registry = job.registry
+    if registry is None or "orchestrator" not in job.roles:
+        return None
+
+    def publish(link: SyncLink) -> None:
+        # In the presence's thread: reading sources delays nothing.
+        from wfq.analysis.describing import describe_workflows
+
+        descriptions = describe_workflows(registry)
+        publish_workflows(link, place.namespace, place.settings.app_id, descriptions)
+
+    return publish
 
 
 @runtime_checkable

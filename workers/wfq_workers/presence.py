@@ -23,6 +23,7 @@ class Presence:
     """Registers a worker until it stops; `details` says what it serves, asked at each report.
 
     It also looks whether the store is still the same; see `EpochWatch` for `on_remade`.
+    publish: called once, after the first report, and again until it has succeeded.
     """
 
     def __init__(
@@ -33,12 +34,14 @@ class Presence:
         details: Callable[[], dict[str, Any]],
         *,
         on_remade: Callable[[], None] | None = None,
+        publish: Callable[[SyncLink], None] | None = None,
     ) -> None:
         self._link = SyncLink(url)
         self._epoch = EpochWatch(self._link, namespace, on_remade)
         self._namespace = namespace
         self._worker_id = worker_id
         self._details = details
+        self._publish = publish
         self._backoff = Backoff(log, "cannot report this worker alive")
         self._stop = threading.Event()
         self._ready = threading.Event()
@@ -73,8 +76,11 @@ class Presence:
                 self._epoch.look()
                 info = WorkerInfo(self._worker_id, 0, self._details())
                 register_worker(self._link, self._namespace, info)
-                self._backoff.clear()
                 self._ready.set()
+                if self._publish is not None:
+                    self._publish(self._link)
+                    self._publish = None
+                self._backoff.clear()
             except Exception as exc:
                 self._backoff.wait(exc, self._stop)
                 continue

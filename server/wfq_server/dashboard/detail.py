@@ -1,0 +1,269 @@
+"""One instance: what it does, why it waits, its picture, its times, its history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+
+from wfq.analysis.graph import Graph
+from wfq.analysis.progress import lay_over
+from wfq.analysis.spans import Span, spans_of
+from wfq.analysis.svg import to_svg
+from wfq.codec import Codec
+from wfq.core.history import HistoryEvent
+from wfq.errors import WfqError
+from wfq.management.state import WorkflowState, WorkflowStatus
+from wfq_server import parameters
+from wfq_server.dashboard import payloads, why
+from wfq_server.dashboard.desk import Desk, origin
+from wfq_server.dashboard.forms import raise_lines
+from wfq_server.dashboard.instances import stream
+from wfq_server.dashboard.source import Published
+from wfq_server.dashboard.timeline import make_timeline
+from wfq_server.dashboard.wording import epoch_ms, moment
+from wfq_server.errors import ApiError
+
+#: Children of which a page reads the state, over all generations of them.
+_CHILDREN = 60
+#: Rows of a history page; the download has all.
+_EVENTS = 1000
+#: Rows of the table of tasks.
+_TASKS = 500
+
+
+class Detail:
+    """The pages of one instance."""
+
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    async def page(self, request: Request) -> Response:
+        """The whole page."""
+        return self._desk.page(request, "instance.html", **await self._values(request))
+
+    async def now(self, request: Request) -> Response:
+        """The part that changes."""
+        return self._desk.page(request, "_instance.html", **await self._values(request))
+
+    async def live(self, request: Request) -> Response:
+        """Server-sent events: this instance has changed."""
+        return stream(self._desk, parameters.instance_id(request))
+
+    async def _values(self, request: Request) -> dict[str, Any]:
+        source = self._desk.source
+        state = await self._state(request)
+        codec = await source.codec()
+        events, now_ms, published = await asyncio.gather(
+            source.history(state.instance_id),
+            source.now_ms(),
+            source.published_of(state.app_id, state.name, state.version),
+        )
+        spans = spans_of(events)
+        ended = state.runtime_status.is_final
+        began_ms = events[0].time_ms if events else epoch_ms(state.created_at)
+        end_ms = events[-1].time_ms if ended and events else now_ms
+        waits = [s.name for s in spans if s.state == "open" and s.kind == "event"]
+        events_known = list(dict.fromkeys([*waits, *_event_names(published)]))
+        return {
+            "state": state,
+            "ended": ended,
+            "began_ms": began_ms,
+            "end_ms": end_ms,
+            "timeline": make_timeline(spans, began_ms, end_ms),
+            "spans": [_Told(span, codec) for span in spans[:_TASKS]],
+            "span_count": len(spans),
+            "reasons": [] if ended else await self._reasons(state, spans, now_ms),
+            "graph": _picture(published, events, spans, state, codec),
+            "about": published.graph.about if published and published.graph else "",
+            "input": _payload(events, "ExecutionStarted", "input", codec),
+            "output": _payload(events, "ExecutionCompleted", "output", codec)
+            or _payload(events, "ExecutionTerminated", "output", codec),
+            "custom": _custom(state),
+            "failures": why.failure_chain(_field(events, "ExecutionFailed", "failure")),
+            "children": await self._children(spans),
+            "waits": waits,
+            "event_names": events_known,
+            "commands": raise_lines(
+                origin(request), state.instance_id, (events_known or ["EVENT"])[0], "{}"
+            ),
+            "event_count": len(events),
+        }
+
+    async def _state(self, request: Request) -> WorkflowState[Any]:
+        instance_id = parameters.instance_id(request)
+        state = await self._desk.source.client.get_workflow_state(instance_id)
+        if state is None:
+            message = f"there is no workflow instance {instance_id!r}; it may have been purged"
+            raise ApiError(404, "ERR_INSTANCE_ID_NOT_FOUND", message)
+        return state
+
+    async def _reasons(
+        self, state: WorkflowState[Any], spans: Sequence[Span], now_ms: int
+    ) -> list[why.Reason]:
+        source = self._desk.source
+        try:
+            explanation = await source.explanation(state.instance_id)
+        except WfqError as exc:
+            explanation = f"wrong: it cannot be looked into: {exc}"
+        return why.reasons(
+            state.runtime_status.name,
+            state.stalled_reason,
+            spans,
+            explanation,
+            await source.workers(),
+            queue=state.app_id,
+            now_ms=now_ms,
+        )
+
+    async def _children(self, spans: Sequence[Span]) -> list[tuple[int, Span, Any]]:
+        """The tree of children: depth, the span that started each, its state or None."""
+        found: list[tuple[int, Span, Any]] = []
+
+        async def add(spans: Sequence[Span], depth: int) -> None:
+            for span in spans:
+                if span.kind != "child" or not span.target or len(found) >= _CHILDREN:
+                    continue
+                client = self._desk.source.client
+                state = await client.get_workflow_state(span.target, fetch_payloads=False)
+                found.append((depth, span, state))
+                if state is not None and depth < 5:
+                    try:
+                        events = await self._desk.source.history(span.target)
+                    except WfqError:
+                        continue
+                    await add(spans_of(events), depth + 1)
+
+        await add(spans, 0)
+        return found
+
+    # --- history
+
+    async def history(self, request: Request) -> Response:
+        """The raw history, filtered by a text."""
+        state = await self._state(request)
+        codec = await self._desk.source.codec()
+        events = await self._desk.source.history(state.instance_id)
+        wanted = request.query_params.get("q", "").strip()[:200]
+        rows = [_event_row(event, codec) for event in events]
+        if wanted:
+            rows = [row for row in rows if wanted.casefold() in row["search"]]
+        return self._desk.page(
+            request,
+            "history.html",
+            state=state,
+            rows=rows[:_EVENTS],
+            found=len(rows),
+            total=len(events),
+            wanted=wanted,
+            rerunnable=_RERUNNABLE,
+        )
+
+    async def download(self, request: Request) -> Response:
+        """The history as a JSON file, payloads decoded where they can be."""
+        state = await self._state(request)
+        codec = await self._desk.source.codec()
+        events = await self._desk.source.history(state.instance_id)
+        document = {
+            "instanceID": str(state.instance_id),
+            "events": [
+                {
+                    "index": event.index,
+                    "type": event.type,
+                    "timestamp": moment(event.time_ms),
+                    "turn": event.turn,
+                    **{key: _readable(value, codec) for key, value in event.fields.items()},
+                }
+                for event in events
+            ],
+        }
+        name = "".join(c if c.isalnum() or c in "._-" else "_" for c in state.instance_id)
+        headers = {"content-disposition": f'attachment; filename="history-{name}.json"'}
+        return Response(
+            orjson.dumps(document, option=orjson.OPT_INDENT_2),
+            headers=headers,
+            media_type="application/json",
+        )
+
+
+_RERUNNABLE = frozenset(("TaskScheduled", "ChildWorkflowScheduled"))
+
+
+class _Told:
+    """A span as a row of the table."""
+
+    def __init__(self, span: Span, codec: Codec) -> None:
+        self.span = span
+        self.given = payloads.shown(span.given, codec)
+        self.result = payloads.shown(span.result, codec)
+        self.failures = why.failure_chain(span.failure)
+
+
+def _field(events: Sequence[HistoryEvent], kind: str, field: str) -> Any:
+    return next((e.fields[field] for e in events if e.type == kind and field in e.fields), None)
+
+
+def _payload(
+    events: Sequence[HistoryEvent], kind: str, field: str, codec: Codec
+) -> payloads.Shown | None:
+    for event in events:
+        if event.type == kind and field in event.fields:
+            return payloads.shown(event.fields[field], codec)
+    return None
+
+
+def _custom(state: WorkflowState[Any]) -> payloads.Shown | None:
+    try:
+        return payloads.shown_text(state.serialized_custom_status)
+    except WfqError as exc:
+        return payloads.Shown("", f"cannot be read here: {exc}")
+
+
+def _readable(value: Any, codec: Codec) -> Any:
+    try:
+        return codec.plain(value)
+    except (WfqError, ValueError):
+        return value
+
+
+def _event_names(published: Published | None) -> list[str]:
+    graph = published.graph if published else None
+    return [] if graph is None else [s.name for s in graph.steps if s.kind == "event" and s.name]
+
+
+def _picture(
+    published: Published | None,
+    events: Sequence[HistoryEvent],
+    spans: Sequence[Span],
+    state: WorkflowState[Any],
+    codec: Codec,
+) -> Markup | None:
+    """The workflow's picture with this instance's progress; None where no source is known."""
+    graph: Graph | None = published.graph if published else None
+    if graph is None:
+        return None
+    completed = state.runtime_status is WorkflowStatus.COMPLETED
+    output = payloads.plain_or_none(_field(events, "ExecutionCompleted", "output"), codec)
+    progress = lay_over(
+        graph, spans, ended=state.runtime_status.is_final, completed=completed, output=output
+    )
+    return Markup(to_svg(graph, progress, alone=False))
+
+
+def _event_row(event: HistoryEvent, codec: Codec) -> dict[str, Any]:
+    fields = dict(event.fields)
+    name = str(fields.pop("name", "") or "")
+    task = fields.pop("task_id", None)
+    text = payloads.shown({key: _readable(value, codec) for key, value in fields.items()}, codec)
+    return {
+        "event": event,
+        "name": name,
+        "task": task,
+        "detail": text if fields else None,
+        "search": f"{event.type} {name} {text.text}".casefold(),
+    }

@@ -1,0 +1,148 @@
+// What pages do in the browser besides htmx. All of it is optional: links and forms work without.
+(function () {
+  "use strict";
+  var root = document.documentElement;
+
+  // --- light and dark
+  function toggleTheme() {
+    var dark = root.dataset.theme
+      ? root.dataset.theme === "dark"
+      : matchMedia("(prefers-color-scheme: dark)").matches;
+    root.dataset.theme = dark ? "light" : "dark";
+    try { localStorage.setItem("wfq-theme", root.dataset.theme); } catch (_) { /* for this page */ }
+  }
+
+  // --- how long ago
+  function ago(ms) {
+    var s = Math.max(0, ms) / 1000;
+    if (s < 2) { return "now"; }
+    if (s < 60) { return Math.floor(s) + " s ago"; }
+    if (s < 3600) { return Math.floor(s / 60) + " min ago"; }
+    if (s < 172800) { return Math.floor(s / 3600) + " h ago"; }
+    return Math.floor(s / 86400) + " d ago";
+  }
+  function tellTimes() {
+    var now = Date.now();
+    document.querySelectorAll("time[data-ago]").forEach(function (element) {
+      var text = ago(now - Number(element.dataset.ago));
+      if (element.textContent !== text) { element.textContent = text; }
+    });
+  }
+
+  // --- zoom of the timeline: kept when its part of the page is swapped
+  function applyZoom() {
+    var holder = document.getElementById("instance");
+    var timeline = document.querySelector(".timeline");
+    if (!holder || !timeline) { return; }
+    timeline.className = "timeline zoom-" + holder.dataset.zoom;
+  }
+  function zoomBy(factor) {
+    var holder = document.getElementById("instance");
+    var zoom = Math.min(16, Math.max(1, Number(holder.dataset.zoom) * factor));
+    holder.dataset.zoom = String(zoom);
+    applyZoom();
+  }
+
+  // --- chosen rows: kept when the rows are swapped
+  var chosen = new Set();
+  function showChosen() {
+    var everything = document.getElementById("everything");
+    var told = document.getElementById("chosen");
+    if (!told) { return; }
+    document.querySelectorAll('#rows input[name="id"]').forEach(function (box) {
+      box.checked = chosen.has(box.value);
+      box.disabled = Boolean(everything && everything.checked);
+    });
+    told.textContent = everything && everything.checked ? "All that fit;"
+      : chosen.size ? chosen.size + " chosen, or" : "Choose rows, or";
+  }
+
+  // --- the command lines follow what is typed
+  function quoted(text) { return /^[\w@%+=:,./-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\"'\"'") + "'"; }
+  function compact(text) {
+    try { return text.trim() ? JSON.stringify(JSON.parse(text)) : ""; } catch (_) { return text.trim(); }
+  }
+  function tellLines(form) {
+    var wfq = document.getElementById("line-wfq"), curl = document.getElementById("line-curl");
+    if (!wfq || !curl) { return; }
+    var prefix = location.origin + location.pathname.split("/ui/")[0] + "/v1.0/workflows/dapr/";
+    var start = form.dataset.lines === "start";
+    var field = form.elements[start ? "input" : "data"];
+    var data = field ? compact(field.value) : "";
+    var url, line;
+    if (start) {
+      var id = form.elements.id.value.trim(), queue = form.elements.queue.value;
+      line = "wfq start " + quoted(form.dataset.name) + (data ? " " + quoted(data) : "") +
+        (id ? " --id " + quoted(id) : "") + (queue !== "default" ? " --app-id " + quoted(queue) : "");
+      var query = new URLSearchParams();
+      if (id) { query.set("instanceID", id); }
+      if (queue !== "default") { query.set("appID", queue); }
+      url = prefix + encodeURIComponent(form.dataset.name) + "/start" + (query.toString() ? "?" + query : "");
+    } else {
+      var event = form.elements.event.value.trim() || "EVENT";
+      line = "wfq raise " + quoted(form.dataset.id) + " " + quoted(event) + (data ? " " + quoted(data) : "");
+      url = prefix + form.dataset.id + "/raiseEvent/" + encodeURIComponent(event);
+    }
+    wfq.textContent = line;
+    curl.textContent = "curl -X POST " + quoted(url) +
+      (data ? " -H 'content-type: application/json' -d " + quoted(data) : "");
+  }
+
+  // --- events, delegated: parts of the page come and go
+  document.addEventListener("click", function (event) {
+    var target = event.target.closest("button, input");
+    if (!target) { return; }
+    if (target.id === "theme") { toggleTheme(); }
+    if (target.dataset.zoomBy) { zoomBy(Number(target.dataset.zoomBy)); }
+    if (target.dataset.copy && navigator.clipboard) {
+      navigator.clipboard.writeText(document.getElementById(target.dataset.copy).textContent).then(function () {
+        target.textContent = "copied";
+        setTimeout(function () { target.textContent = "copy"; }, 1500);
+      });
+    }
+  });
+  document.addEventListener("change", function (event) {
+    var box = event.target;
+    if (box.name === "id" && box.type === "checkbox") {
+      if (box.checked) { chosen.add(box.value); } else { chosen.delete(box.value); }
+    }
+    if (box.type === "checkbox") { showChosen(); }
+  });
+  document.addEventListener("input", function (event) {
+    var form = event.target.closest("form[data-lines]");
+    if (form) { tellLines(form); }
+  });
+  document.addEventListener("keydown", function (event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select")) { return; }
+    if (event.key === "t") { toggleTheme(); }
+    if (event.key === "/") {
+      var search = document.getElementById("search");
+      if (search) { search.focus(); event.preventDefault(); }
+    }
+    if (event.key === "j" || event.key === "k") {
+      var links = Array.from(document.querySelectorAll("table.list td.id a"));
+      var at = links.indexOf(document.activeElement);
+      var next = links[event.key === "j" ? at + 1 : Math.max(0, at - 1)];
+      if (next) { next.focus(); }
+    }
+  });
+  document.addEventListener("htmx:afterSwap", function () { tellTimes(); applyZoom(); showChosen(); });
+  // A page that nobody looks at asks for nothing; when it is looked at again, it is brought up to date.
+  document.addEventListener("htmx:beforeRequest", function (event) {
+    if (document.hidden && event.detail.elt.getAttribute("hx-trigger")) { event.preventDefault(); stale = true; }
+  });
+  var stale = false;
+  document.addEventListener("visibilitychange", function () {
+    if (!document.hidden && stale) { stale = false; location.reload(); }
+  });
+  // The stream of an instance that has ended says nothing more, and its form makes no sense.
+  document.addEventListener("htmx:afterSettle", function () {
+    var form = document.getElementById("raise");
+    if (form && document.querySelector("#now .status-completed, #now .status-failed, #now .status-terminated") &&
+        document.querySelector("#now .head .status-completed, #now .head .status-failed, #now .head .status-terminated")) {
+      form.hidden = true;
+    }
+  });
+  window.addEventListener("DOMContentLoaded", function () { tellTimes(); showChosen(); });
+  setInterval(tellTimes, 1000);
+})();

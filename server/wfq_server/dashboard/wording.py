@@ -1,0 +1,57 @@
+"""Times and counts as people say them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+
+def ago(milliseconds: int) -> str:
+    """Return a duration in its largest two units: ``3 d 4 h``, ``2 h 5 min``, ``12 s``."""
+    seconds = max(0, milliseconds) / 1000
+    if seconds < 1:
+        return f"{max(0, milliseconds)} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    left = int(seconds)
+    for word, size in units:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {word}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
+def moment(milliseconds: int) -> str:
+    """Return epoch ms as RFC 3339 in UTC, to the millisecond."""
+    return iso(datetime.fromtimestamp(milliseconds / 1000, UTC))
+
+
+def iso(at: datetime) -> str:
+    """Return a time (naive = UTC) as RFC 3339 in UTC."""
+    aware = at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
+    return aware.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def epoch_ms(at: datetime) -> int:
+    """Return a time (naive = UTC) as epoch ms."""
+    aware = at.replace(tzinfo=UTC) if at.tzinfo is None else at
+    return int(aware.timestamp() * 1000)
+
+
+def percentile(values: Sequence[int], part: float) -> int:
+    """Return the value that `part` of the values do not exceed; 0 where there are none."""
+    if not values:
+        return 0
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(part * len(ordered)))]
+
+
+def plural(count: int, word: str) -> str:
+    """Return ``1 instance`` or ``2 instances``."""
+    return f"{count} {word}" if count == 1 else f"{count:,} {word}s"
