@@ -30,10 +30,7 @@ class Fleet:
 
     async def queues(self, request: Request) -> Response:
         """Queues and what waits in them."""
-        source = self._desk.source
-        return self._desk.page(
-            request, "queues.html", queues=await source.queues(), now_ms=await source.now_ms()
-        )
+        return self._desk.page(request, "queues.html", queues=await self._desk.source.queues())
 
     async def letters(self, request: Request) -> Response:
         """Dead letters, newest first."""

@@ -19,6 +19,7 @@ from wfq.management import operations
 from wfq.management.scope import Scope
 from wfq.management.steps import Command, Operation, run, run_many, server_now_ms
 from wfq.settings import Settings
+from wfq.storage.figures import QueueFigures
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.scripts import Argument, Call
@@ -55,14 +56,11 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What waits in a queue, over all partitions. oldest_ms: epoch ms of the oldest entry."""
+    """What waits in a queue, over all partitions, and who serves it."""
 
     name: str
     workers: int
-    events: int
-    activities: int
-    running: int
-    oldest_ms: int | None
+    waiting: QueueFigures
 
 
 class Source:
@@ -108,9 +106,13 @@ class Source:
         return await self.client.operate(_workers)
 
     async def queues(self) -> list[Queue]:
-        """Every queue that was ever used, by name."""
-        live = await self.workers()
-        return await self.client.operate(_queues, live)
+        """Queues that were ever used, by name."""
+        live = [worker.details.get("queues") or () for worker in await self.workers()]
+        found = (await self.client.figures()).queues
+        return [
+            Queue(name, sum(name in queues for queues in live), waiting)
+            for name, waiting in sorted(found.items())
+        ]
 
     async def published(self) -> list[Published]:
         """Workflows of all queues, by name; the unversioned or latest first."""
@@ -233,47 +235,6 @@ def _workers(scope: Scope) -> Operation[list[Worker]]:
         for name, text in zip(names, texts, strict=True)
         if text
     ]
-
-
-def _queues(scope: Scope, live: Sequence[Worker]) -> Operation[list[Queue]]:
-    names = sorted(name.decode() for name in (yield Command(("SMEMBERS", scope.namespace.queues))))
-    found = []
-    for name in names:
-        serving = sum(name in (worker.details.get("queues") or ()) for worker in live)
-        found.append((yield from _depths(scope.namespace, name, serving)))
-    return found
-
-
-def _depths(namespace: Namespace, queue: str, serving: int) -> Operation[Queue]:
-    events = entries = running = 0
-    oldest: list[int] = []
-    for partition in range(namespace.partitions):
-        for key in (namespace.events(partition, queue), namespace.activities(partition, queue)):
-            length = int((yield Command(("XLEN", key))))
-            if not length:
-                continue
-            first = yield Command(("XRANGE", key, "-", "+", "COUNT", 1))
-            oldest += [int(entry[0].partition(b"-")[0]) for entry in first]
-            if key.endswith(f"events:{queue}"):
-                events += length
-            else:
-                entries += length
-                running += yield from _pending(key)
-    return Queue(
-        queue, serving, events, max(entries - running, 0), running, min(oldest, default=None)
-    )
-
-
-def _pending(key: str) -> Operation[int]:
-    try:
-        reply = yield Command(("XPENDING", key, "activities"))
-    except WfqError:
-        return 0  # no group: nothing was ever read
-    match reply:
-        case {"pending": int(pending)} | [int(pending), *_]:
-            return pending
-        case _:
-            return 0
 
 
 def _published(scope: Scope) -> Operation[list[Published]]:
