@@ -50,8 +50,11 @@ if TYPE_CHECKING:
         WfqError,
     )
     from wfq.management.history import HistoryEvent, HistoryEventType
+    from wfq.management.history import HistoryEvent as WorkflowHistoryEvent
+    from wfq.management.history import HistoryEventType as WorkflowHistoryEventType
     from wfq.management.ids import InstanceId
-    from wfq.management.listing import WorkflowPage
+    from wfq.management.listing import WorkflowInstanceIdPage, WorkflowPage
+    from wfq.management.rerun import UNSET
     from wfq.management.starting import ReuseIdPolicy
     from wfq.management.state import WorkflowState, WorkflowStatus
     from wfq.runtime import WorkflowRuntime
@@ -78,11 +81,15 @@ __all__ = [
     "ReuseIdPolicy",
     "Task",
     "TaskFailedError",
+    "UNSET",
     "WaitTimeout",
     "WfqError",
     "WorkflowActivityContext",
     "WorkflowClient",
     "WorkflowContext",
+    "WorkflowHistoryEvent",
+    "WorkflowHistoryEventType",
+    "WorkflowInstanceIdPage",
     "WorkflowPage",
     "WorkflowRuntime",
     "WorkflowState",
@@ -122,11 +129,15 @@ _HOME = {
     "ReuseIdPolicy": "wfq.management.starting",
     "Task": "wfq.core.tasks",
     "TaskFailedError": "wfq.errors",
+    "UNSET": "wfq.management.rerun",
     "WaitTimeout": "wfq.errors",
     "WfqError": "wfq.errors",
     "WorkflowActivityContext": "wfq.activity_context:ActivityContext",
     "WorkflowClient": "wfq.client",
     "WorkflowContext": "wfq.core.context",
+    "WorkflowHistoryEvent": "wfq.management.history:HistoryEvent",
+    "WorkflowHistoryEventType": "wfq.management.history:HistoryEventType",
+    "WorkflowInstanceIdPage": "wfq.management.listing",
     "WorkflowPage": "wfq.management.listing",
     "WorkflowRuntime": "wfq.runtime",
     "WorkflowState": "wfq.management.state",

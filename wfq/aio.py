@@ -7,10 +7,17 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
 
 from wfq.codec import PayloadCodec
+from wfq.errors import ConfigurationError
 from wfq.management import listing, operations, rerun, starting
 from wfq.management.history import HistoryEvent
 from wfq.management.ids import InstanceId
-from wfq.management.listing import FilterKeywords, WorkflowPage, make_query
+from wfq.management.listing import (
+    FilterKeywords,
+    WorkflowInstanceIdPage,
+    WorkflowPage,
+    make_query,
+)
+from wfq.management.rerun import UNSET
 from wfq.management.scope import find_target
 from wfq.management.session_async import AsyncSession
 from wfq.management.starting import StartKeywords, StartOptions
@@ -161,10 +168,15 @@ class WorkflowClient:
         event_id: int,
         *,
         new_instance_id: str | None = None,
-        input: Any = ...,  # noqa: A002 - Dapr's name
+        input: Any = UNSET,  # noqa: A002 - Dapr's name
+        new_child_instance_id: str | None = None,
         app_id: str | None = None,
     ) -> InstanceId[Any]:
-        """Dapr's form of `rerun_workflow`."""
+        """Dapr's form of `rerun_workflow`. Children of a rerun have ids of their own."""
+        if new_child_instance_id is not None:
+            raise ConfigurationError(
+                "new_child_instance_id: children of a rerun have ids of their own; leave it away"
+            )
         return await self.rerun_workflow(
             instance_id, from_event=event_id, new_instance_id=new_instance_id, input=input
         )
@@ -288,6 +300,26 @@ class WorkflowClient:
         created_before, tags, id_contains; see `FilterKeywords`. Raises: ConfigurationError.
         """
         return await self._do(listing.list_page, make_query(filters), limit=limit, cursor=cursor)
+
+    async def list_workflow_instance_ids(
+        self, *, page_size: int | None = None, continuation_token: str | None = None
+    ) -> WorkflowInstanceIdPage:
+        """Return a page of ids, newest first (Dapr's form of a list); at most 1,000 of them."""
+        page = await self.list_workflows(limit=page_size or 1000, cursor=continuation_token or None)
+        return WorkflowInstanceIdPage.of(page)
+
+    async def iter_workflow_instance_ids(self, *, page_size: int = 1000) -> AsyncIterator[str]:
+        """Yield the ids of all instances, newest first (Dapr's form of a list)."""
+        token: str | None = None
+        while True:
+            page = await self.list_workflow_instance_ids(
+                page_size=min(page_size, 1000), continuation_token=token
+            )
+            for instance_id in page.instance_ids:
+                yield instance_id
+            token = page.continuation_token
+            if token is None:
+                return
 
     async def iter_workflow_instances(
         self, **filters: Unpack[FilterKeywords]

@@ -10,6 +10,8 @@ code   shape                                             meaning
                                                          ``f"{nonce}.{task_id}"``
 ``M``  ``["M", target_id, name, data]``                  SendEvent; its event id is
                                                          ``f"{nonce}.{index in the turn}"``
+``D``  ``["D", instance_id, name, input, opts]``         StartDetached; its incarnation is
+                                                         ``f"{nonce}.d{index in the turn}"``
 ``U``  ``["U", value]``                                  SetCustomStatus
 ``P``  ``["P", patch_name, bool]``                       PatchMarker
 ``N``  ``["N", input, [carried events], noinput]``       ContinueAsNew  (ends the generation)
@@ -25,6 +27,7 @@ came within the same turn), 0 = it timed out at once, else the time of its timeo
 start-to-close ms, ``s`` schedule-to-start ms, ``h`` heartbeat ms, ``n`` no input given.
 ``opts`` of StartChild: null or ``q`` queue, ``r`` retry, ``n`` no input given, ``x`` the id
 may replace a finished instance (a retry under an id that the user chose).
+``opts`` of StartDetached: null or ``q`` queue, ``n`` no input given.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ CREATE_TIMER = "T"
 WAIT_FOR_EVENT = "E"
 START_CHILD = "W"
 SEND_EVENT = "M"
+START_DETACHED = "D"
 SET_CUSTOM_STATUS = "U"
 PATCH_MARKER = "P"
 CONTINUE_AS_NEW = "N"
@@ -54,6 +58,7 @@ NAMES = {
     WAIT_FOR_EVENT: "WaitForEvent",
     START_CHILD: "StartChild",
     SEND_EVENT: "SendEvent",
+    START_DETACHED: "StartDetached",
     SET_CUSTOM_STATUS: "SetCustomStatus",
     PATCH_MARKER: "PatchMarker",
     CONTINUE_AS_NEW: "ContinueAsNew",
@@ -73,6 +78,8 @@ def describe(action: Action) -> str:
         return f"{words} (task {action[1]})"
     if code == SEND_EVENT:
         return f"{words} {action[2]!r} to {action[1]!r}"
+    if code == START_DETACHED:
+        return f"{words} {action[2]!r} as {action[1]!r}"
     if code == PATCH_MARKER:
         return f"{words} {action[1]!r}"
     if code == FAIL and isinstance(action[1], dict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import string
 import uuid
 from collections.abc import Callable, Coroutine, Generator, MutableMapping
 from datetime import datetime, timedelta
@@ -23,6 +24,13 @@ R = TypeVar("R")
 _EPOCH = datetime(1970, 1, 1)
 
 
+class Dice(random.Random):
+    """A random generator that may be called for itself: Dapr's contexts have a method."""
+
+    def __call__(self) -> Dice:
+        return self
+
+
 class WorkflowContext:
     """What a workflow may ask for; everything here is deterministic and safe in replay.
 
@@ -36,7 +44,7 @@ class WorkflowContext:
     def __init__(self, run: Decisions) -> None:
         self._run = run
         self._logger: _ReplayLogger | None = None
-        self._random: random.Random | None = None
+        self._random: Dice | None = None
 
     @property
     def instance_id(self) -> str:
@@ -87,15 +95,40 @@ class WorkflowContext:
         return self._logger
 
     @property
-    def random(self) -> random.Random:
+    def random(self) -> Dice:
         """A random generator that gives the same numbers in every replay."""
         if self._random is None:
-            self._random = random.Random(f"{self._run.seed}:random")
+            self._random = Dice(f"{self._run.seed}:random")
         return self._random
 
     def new_uuid(self) -> str:
         """Return a new UUID that is the same in every replay."""
-        return str(uuid.uuid5(_NAMESPACE, f"{self._run.seed}:{self._run.next_uuid()}"))
+        return str(self._next_uuid())
+
+    # Dapr's names of the same.
+
+    def now(self) -> datetime:
+        """The time of the current turn; see `current_utc_datetime`."""
+        return self.current_utc_datetime
+
+    def uuid4(self) -> uuid.UUID:
+        """Return a new UUID that is the same in every replay, though of version 5."""
+        return self._next_uuid()
+
+    def new_guid(self) -> uuid.UUID:
+        """Return a new UUID that is the same in every replay; see `uuid4`."""
+        return self._next_uuid()
+
+    def _next_uuid(self) -> uuid.UUID:
+        return uuid.uuid5(_NAMESPACE, f"{self._run.seed}:{self._run.next_uuid()}")
+
+    def random_string(self, length: int, *, alphabet: str | None = None) -> str:
+        """Return `length` random characters (ASCII letters and digits unless given)."""
+        chars = string.ascii_letters + string.digits if alphabet is None else alphabet
+        if length < 0 or not chars:
+            raise ValueError("a random string needs a length of at least 0, and an alphabet")
+        draw = self.random.choice
+        return "".join(draw(chars) for _ in range(length))
 
     @overload
     def call_activity(
@@ -235,6 +268,23 @@ class WorkflowContext:
         Raises: PayloadError; InvalidIdentifier for the id; WorkflowMisuse.
         """
         return self._run.call_child(workflow, input, instance_id, retry_policy, app_id)
+
+    def schedule_new_workflow(
+        self,
+        workflow: Callable[..., Any] | str,
+        *,
+        input: Any = NO_INPUT,  # noqa: A002 - the name is Dapr's
+        instance_id: str | None = None,
+        app_id: str | None = None,
+    ) -> str:
+        """Start a workflow that is no child of this one, when this turn is committed.
+
+        Returns its id: nothing is awaited, and neither its outcome nor a terminate passes between
+        the two. instance_id: None = an id is made; one that is taken starts nothing, and nobody
+        is told. app_id: the application that has its code; None = this one's.
+        Raises: PayloadError; InvalidIdentifier for the id; WorkflowMisuse.
+        """
+        return self._run.start_detached(workflow, input, instance_id, app_id)
 
     def create_timer(self, fire_at: datetime | timedelta) -> Task[None]:
         """Return a task that completes at a time (naive = UTC), or after a while from now.

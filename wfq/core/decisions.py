@@ -227,6 +227,26 @@ class Decisions:
             )
         return task
 
+    def start_detached(
+        self, workflow: Any, value: Any, instance_id: str | None, app_id: str | None
+    ) -> str:
+        name, _ = self.host.workflow_ref(workflow)
+        opts: dict[str, Any] = {} if app_id is None else {"q": checked_queue(app_id)}
+        payload = None
+        if value is NO_INPUT:
+            opts["n"] = True
+        else:
+            payload = self._encode(value, "input of workflow", name)
+        if instance_id is None:
+            # New in every incarnation, so that a rerun does not ask for ids that are taken.
+            run = f"{self.id}:{self.inc}:{self.gen}:{self.nonce}:{len(self.actions)}"
+            instance_id = hashlib.sha256(run.encode()).hexdigest()[:32]
+        else:
+            checked_child_id(instance_id)
+        self._check_limit()
+        action = self.decide([act.START_DETACHED, instance_id, name, payload, opts or None])
+        return str(action[1])
+
     def create_timer(self, fire_at: datetime | timedelta) -> Task[None]:
         due = due_ms(fire_at, self.now_ms, "fire_at")
         self._check_limit()

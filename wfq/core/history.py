@@ -147,6 +147,13 @@ def _child_scheduled(action: Action) -> _Entry:
     return "ChildWorkflowScheduled", fields
 
 
+def _detached(action: Action) -> _Entry:
+    _, instance_id, name, payload, opts = action
+    fields: Fields = {"name": name, "instance_id": instance_id}
+    _add_options(fields, payload, opts)
+    return "DetachedWorkflowScheduled", fields
+
+
 _OPTION_NAMES = {
     "q": "queue",
     "r": "retry_policy",
@@ -178,6 +185,7 @@ def _awaited(action: Action) -> _Entry:
 _DECIDED: dict[str, Callable[[Action], _Entry]] = {
     act.SCHEDULE_TASK: _scheduled,
     act.START_CHILD: _child_scheduled,
+    act.START_DETACHED: _detached,
     act.WAIT_FOR_EVENT: _awaited,
     act.CREATE_TIMER: lambda a: ("TimerCreated", {"task_id": a[1], "fire_at_ms": a[2]}),
     act.SEND_EVENT: lambda a: ("EventSent", {"instance_id": a[1], "name": a[2], "data": a[3]}),

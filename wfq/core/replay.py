@@ -12,6 +12,7 @@ from wfq.core.actions import (
     PATCH_MARKER,
     SEND_EVENT,
     SET_CUSTOM_STATUS,
+    START_DETACHED,
     TERMINAL,
     WAIT_FOR_EVENT,
     describe,
@@ -98,6 +99,8 @@ def is_same(recorded: Action, action: Action) -> bool:
         return True
     if code == SEND_EVENT:
         return bool(recorded[1] == action[1] and recorded[2] == action[2])
+    if code == START_DETACHED:
+        return bool(recorded[2] == action[2])
     if recorded[1] != action[1]:
         return False
     if code == CREATE_TIMER:

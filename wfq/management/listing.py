@@ -124,6 +124,19 @@ class WorkflowPage:
         return len(self.items)
 
 
+@dataclass(frozen=True, slots=True)
+class WorkflowInstanceIdPage:
+    """One page of ids, in Dapr's form. No token: this is the last."""
+
+    instance_ids: list[str]
+    continuation_token: str | None
+
+    @classmethod
+    def of(cls, page: WorkflowPage) -> WorkflowInstanceIdPage:
+        """The ids of a page."""
+        return cls([str(state.instance_id) for state in page], page.cursor)
+
+
 def list_page(
     scope: Scope, query: Query, *, limit: int, cursor: str | None
 ) -> Operation[WorkflowPage]:

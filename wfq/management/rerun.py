@@ -27,6 +27,8 @@ from wfq.storage.reruns import Revival
 
 #: The input that the earlier run had.
 SAME_INPUT: Any = ...
+#: Dapr's word for it.
+UNSET = SAME_INPUT
 
 
 def rerun(

@@ -23,7 +23,8 @@ class Message:
     An event's values: target id, incarnation or "", form ("E" external, "L" lifecycle,
     "T" a task's outcome), event text. A child's: id, incarnation, name, queue, birth text
     behind its time, parent id, outcome event for the parent if the id is taken, parent
-    incarnation, and "1" if the id may replace an instance that has ended (else absent).
+    incarnation, and "1" if the id may replace an instance that has ended (else absent). One
+    without a parent has "" for parent id, outcome event and parent incarnation.
     """
 
     kind: str
@@ -40,6 +41,13 @@ class Message:
     def decode(cls, document: bytes) -> Message:
         kind, *values = orjson.loads(document)
         return cls(kind, values)
+
+
+def detached_start(
+    instance_id: str, incarnation: str, name: str, queue: str, birth_tail: str
+) -> Message:
+    """Start an instance that has no parent, as a client would; a taken id is left alone."""
+    return Message("C", [instance_id, incarnation, name, queue, birth_tail, "", "", ""])
 
 
 def read_command(
@@ -74,8 +82,9 @@ def _operands(message: Message) -> list[Argument]:
     if message.kind == "E":
         return list(message.values)
     *child, parent_id, taken_event, parent_inc = message.values[:8]
-    taken = Message("E", [parent_id, parent_inc, "T", taken_event])
-    return [*child, parent_id, taken.encode(), "".join(message.values[8:])]
+    # Without a parent there is nobody to tell that the id is taken.
+    taken = Message("E", [parent_id, parent_inc, "T", taken_event]).encode() if parent_id else b""
+    return [*child, parent_id, taken, "".join(message.values[8:])]
 
 
 def trim_command(

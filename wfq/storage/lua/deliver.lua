@@ -12,9 +12,9 @@
 --   four or eight values:
 --   E  id, incarnation or "", kind ("E", "L" or "T"), event        an event for an instance; kind
 --      "T" (a task's outcome) is taken whole, the others are ["<kind>","<inc>"<event>
---   C  id, incarnation, name, queue, birth behind its time, parent id, message for this
---      partition's outbox if the id is taken (the parent's failed task), "1" if the id may
---      replace an instance that has ended            start a child
+--   C  id, incarnation, name, queue, birth behind its time, parent id or "", message for this
+--      partition's outbox if the id is taken (the parent's failed task) or "", "1" if the id may
+--      replace an instance that has ended            start a child, or one without a parent
 -- Reply: per message "applied" | "skipped" | "unknown" | "taken" | "finished".
 
 local applied, prefix = KEYS[1], KEYS[2]
@@ -55,8 +55,10 @@ for n = 1, count do
     if found[1] == inc then
       replies[n] = 'skipped'
     elseif found[1] and not gone then
-      redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])
-      posted = true
+      if ARGV[at + 9] ~= '' then
+        redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])
+        posted = true
+      end
       replies[n] = 'taken'
     else
       birth = '["B",' .. now .. birth
@@ -70,7 +72,8 @@ for n = 1, count do
         redis.call('INCR', prefix .. 'removals')
       end
       redis.call('HSET', prefix .. 'instance:' .. id, 'inc', inc, 'name', name, 'queue', queue,
-        'created', now, 'parent', parent)
+        'created', now)
+      if parent ~= '' then redis.call('HSET', prefix .. 'instance:' .. id, 'parent', parent) end
       redis.call('ZADD', prefix .. 'index:RUNNING', now, id)
       redis.call('XADD', prefix .. 'events:' .. queue, '*', id, '["S","' .. inc .. '",' .. birth .. ']')
       replies[n] = 'applied'

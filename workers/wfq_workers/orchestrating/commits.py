@@ -12,6 +12,7 @@ from wfq.core.actions import (
     SCHEDULE_TASK,
     SEND_EVENT,
     START_CHILD,
+    START_DETACHED,
     TERMINAL,
     WAIT_FOR_EVENT,
 )
@@ -163,6 +164,8 @@ class CommitWriter:
                 self._child(part, instance, action, turn)
             elif code == SEND_EVENT:
                 self._send_event(part, action, f"{nonce}.{index}")
+            elif code == START_DETACHED:
+                self._detached(part, action, f"{nonce}.d{index}")
         # The next generation's history does not tell what was left to dispatch.
         most = len(dispatched) if turn.status == CONTINUED else DISPATCH_BATCH
         for queue, message, watched in dispatched[:most]:
@@ -237,6 +240,16 @@ class CommitWriter:
             if options.get("x"):
                 values.append("1")
             part.add("O", outbox.Message("C", values).encode())
+
+    def _detached(self, part: InstanceCommit, action: Action, inc: str) -> None:
+        """A workflow of its own. By way of the outbox even within the partition: it is rare."""
+        _, instance_id, name, payload, opts = action
+        options = opts or {}
+        extra = {"noinput": True} if options.get("n") else None
+        birth_tail = "," + orjson.dumps([inc, 0, name, payload, None, extra])[1:].decode()
+        queue = options.get("q", self._queue)
+        message = outbox.detached_start(instance_id, inc, name, queue, birth_tail)
+        part.add("O", message.encode())
 
     def _send_event(self, part: InstanceCommit, action: Action, event_id: str) -> None:
         _, target, name, data = action
