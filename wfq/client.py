@@ -342,7 +342,7 @@ class WorkflowClient:
     def count_workflows(self, **filters: Unpack[FilterKeywords]) -> dict[WorkflowStatus, int]:
         """Return how many instances fit the filters of `list_workflows`, by status.
 
-        Those whose first turn is to come count as RUNNING, unless their start is delayed.
+        Those whose first turn is to come count as PENDING, as in lists and states.
         ``sum(counts.values())`` is the total. Raises: ConfigurationError.
         """
         return self._do(listing.count_by_status, make_query(filters))

@@ -20,7 +20,7 @@ import orjson
 
 from wfq.core.events import Payload
 from wfq.core.ports import Decoder
-from wfq.errors import PayloadError, PayloadTooLarge
+from wfq.errors import PayloadError, PayloadLocked, PayloadTooLarge
 from wfq.jsonform import bounded_path, key_path, write_json
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Codec:
     def plain(self, payload: Payload) -> Any:
         """Return a payload as plain JSON values that belong to the caller alone.
 
-        Raises: PayloadError when the PayloadCodec cannot transform it back.
+        Raises: PayloadLocked when the PayloadCodec cannot transform it back.
         """
         kind = type(payload)
         if kind in _SCALARS:
@@ -144,8 +144,10 @@ class Codec:
         try:
             data = self._transform.decode(base64.b64decode(payload[len(_MARK) :], validate=True))
             orjson.loads(data)
+        except PayloadLocked:
+            raise
         except Exception as exc:  # a user's codec raises what it likes
-            raise PayloadError(f"a payload cannot be transformed back: {exc!r:.200}") from exc
+            raise PayloadLocked(f"a payload cannot be transformed back: {exc!r:.200}") from exc
         return data
 
 

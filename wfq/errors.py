@@ -19,6 +19,7 @@ the same facts are attributes.
     |   `-- InboxFull                too many undelivered events
     |-- InvalidIdentifier            an instance id, name or queue outside its alphabet
     |-- PayloadError                 cannot be encoded or decoded as JSON; has .path
+    |   |-- PayloadLocked            the payload codec cannot restore it in this process
     |   `-- PayloadTooLarge
     |-- WorkflowError                raised into or by workflow code
     |   |-- TaskFailedError          an awaited task failed; has .details
@@ -106,6 +107,13 @@ class PayloadError(WfqError, ValueError):
     def __init__(self, message: str, path: str = "$") -> None:
         super().__init__(message)
         self.path = path
+
+
+class PayloadLocked(PayloadError):
+    """The payload codec of this process cannot restore a payload: a key is missing or wrong.
+
+    A worker never fails a task or a workflow for it; it leaves them to one that can.
+    """
 
 
 class PayloadTooLarge(PayloadError):

@@ -90,6 +90,10 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = None
     #: A file that holds the URL, for a secret that must not stand in the environment.
     redis_url_file: Path | None = None
+    #: Keys that encrypt payloads, NAME:BASE64 with commas between; the first one encrypts.
+    encryption_keys: SecretStr | None = None
+    #: A file that holds the keys.
+    encryption_keys_file: Path | None = None
     #: The embedded server's binary, where the one found by itself will not do.
     redis_bin: Path | None = None
     #: Where the embedded server keeps its data.

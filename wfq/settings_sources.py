@@ -29,6 +29,9 @@ Origins = dict[Location, str]
 
 ENV_PREFIX = "WFQ_"
 
+#: Secrets that may stand in a file instead, named by the setting with `_file` behind it.
+SECRETS_IN_FILES = ("redis_url", "encryption_keys")
+
 #: Longest value that an error line repeats.
 _SHOWN = 80
 
@@ -78,7 +81,8 @@ class Reading:
         self.directory = directory
         self._environment = environment
         self._layers: list[Layer] = []
-        self._url_origin: str | None = None
+        #: Settings that were read from a file of their own -> where the file was named.
+        self._file_origins: dict[str, str] = {}
         self._token: Token[Reading] | None = None
 
     @classmethod
@@ -118,24 +122,26 @@ class Reading:
             Layer("REDIS_URL in .env", _fallback(plain.get("REDIS_URL"))),
         ]
         self._layers = layers
-        self._settle_url(layers)
+        for name in SECRETS_IN_FILES:
+            self._settle(name, layers)
         return tuple(_LayerSource(settings_cls, layer) for layer in layers)
 
     def _pyproject(self, settings_cls: type[BaseSettings]) -> dict[str, Any]:
         return _toml(self.directory / "pyproject.toml", settings_cls, ("tool", "wfq"))
 
-    def _settle_url(self, layers: list[Layer]) -> None:
-        """Let the highest source decide between `redis_url` and `redis_url_file`."""
+    def _settle(self, name: str, layers: list[Layer]) -> None:
+        """Let the highest source decide between a secret and the file that holds it."""
+        in_file = f"{name}_file"
         for layer in layers:
-            path = layer.values.get("redis_url_file")
-            if path is None and layer.values.get("redis_url") is None:
+            path = layer.values.get(in_file)
+            if path is None and layer.values.get(name) is None:
                 continue
-            if path is not None and layer.values.get("redis_url") is not None:
-                url, file = (layer.label((name,)) for name in ("redis_url", "redis_url_file"))
-                raise ConfigurationError(f"{url} and {file} are both set; keep one")
+            if path is not None and layer.values.get(name) is not None:
+                value, file = layer.label((name,)), layer.label((in_file,))
+                raise ConfigurationError(f"{value} and {file} are both set; keep one")
             if path is not None:
-                self._url_origin = layer.label(("redis_url_file",))
-                layer.values["redis_url"] = _secret_in(self.directory / path, self._url_origin)
+                self._file_origins[name] = origin = layer.label((in_file,))
+                layer.values[name] = _secret_in(self.directory / path, origin)
             return
 
     def layer(self, location: Location) -> tuple[Layer, Location] | None:
@@ -148,8 +154,8 @@ class Reading:
 
     def label(self, location: Location) -> str:
         """Return the words for a setting and its source: ``WFQ_API_PORT``."""
-        if location[:1] == ("redis_url",) and self._url_origin:
-            return self._url_origin
+        if location and location[0] in self._file_origins:
+            return self._file_origins[str(location[0])]
         found = self.layer(location)
         return found[0].label(location) if found else ".".join(map(str, location))
 

@@ -14,7 +14,7 @@ import click
 from wfq.client import WorkflowClient
 from wfq.errors import StorageError, WfqError
 from wfq.management.operations import SETTLE_S
-from wfq_cli import completing, exits, render
+from wfq_cli import completing, exits, render, serving
 from wfq_cli.filters import FILTER_HELP, Filter, parse_where
 from wfq_cli.listing import matching
 from wfq_cli.render import Column, Row
@@ -116,8 +116,18 @@ def run_bulk(verb: str, bulk: Bulk, act: Verb, statuses: Sequence[str]) -> None:
         failures: list[int] = []
         rows = _act(session, verb, ids, act, failures)
         render.print_rows(rows, target.output, _COLUMNS, ident="instance_id")
+        if len(ids) == 1 and not failures and verb in _COMMANDS:
+            _say_if_unobeyed(session, ids[0])
         if failures:
             click.get_current_context().exit(failures[0])
+
+
+def _say_if_unobeyed(session: Session, instance_id: str) -> None:
+    state = session.client.get_workflow_state(instance_id, fetch_payloads=False)
+    if state is not None and not state.runtime_status.is_final:
+        how = serving.unobeyed(serving.live(session), state.app_id)
+        if how:
+            exits.warn(how)
 
 
 def _confirmed(verb: str, ids: list[str], yes: bool) -> bool:
@@ -157,6 +167,7 @@ def _act(
 
 
 #: Suspending, resuming and terminating take effect with the instance's next turn.
+_COMMANDS = frozenset(("suspend", "resume", "terminate"))
 _PARTICIPLES = {
     "suspend": "suspend requested",
     "resume": "resume requested",

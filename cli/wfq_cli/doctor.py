@@ -13,7 +13,7 @@ from wfq.checker.repair import repair_namespace
 from wfq.errors import StorageError
 from wfq.storage.membership import live_workers
 from wfq.storage.opening import is_memory
-from wfq_cli import exits, render
+from wfq_cli import exits, render, serving
 from wfq_cli.render import Column, Row
 from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, output_option, target_options
@@ -65,11 +65,14 @@ def explain(instance_id: str) -> None:
     with open_session(target) as session:
         state = session.state(instance_id)
         report = check_instance(session.link, session.namespace, instance_id)
+        explanation = report.explanations.get(instance_id)
+        lack = serving.lack(serving.live(session), state.app_id, state.name)
+        if explanation is not None and lack:
+            explanation = f"{explanation}; {lack}"
         document: Row = {
             "instance_id": instance_id,
             "runtime_status": state.runtime_status.name,
-            "explanation": report.explanations.get(instance_id)
-            or f"it has ended: {state.runtime_status.name}",
+            "explanation": explanation or f"it has ended: {state.runtime_status.name}",
             "violations": [str(violation) for violation in report.violations],
         }
         pairs = [

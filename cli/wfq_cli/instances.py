@@ -6,7 +6,7 @@ import click
 
 from wfq.client import WorkflowClient
 from wfq.testing.histories import write_history
-from wfq_cli import completing, events, exits, render
+from wfq_cli import completing, events, exits, render, serving
 from wfq_cli.bulk import LIVE, Bulk, run_bulk
 from wfq_cli.endings import finish, print_state, wait_for_end
 from wfq_cli.filters import Filter, parse_where
@@ -85,7 +85,12 @@ def _raise_to_many(bulk: Bulk, arguments: tuple[str, ...], event_id: str | None)
 def get(instance_id: str) -> None:
     """Show an instance: status, input, output, custom status, failure."""
     with open_session() as session:
-        print_state(session.state(instance_id))
+        state = session.state(instance_id)
+        print_state(state)
+        if not state.runtime_status.is_final:
+            lack = serving.lack(serving.live(session), state.app_id, state.name)
+            if lack:
+                exits.warn(lack)
 
 
 @click.command()

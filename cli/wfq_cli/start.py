@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 
 import click
 
-from wfq.storage import membership
-from wfq_cli import completing, exits
+from wfq_cli import completing, exits, serving
 from wfq_cli.endings import finish, wait_for_end
 from wfq_cli.follow import follow
 from wfq_cli.parsing import duration, moment, parse_tags, read_payload
 from wfq_cli.render import chosen, dump, on_terminal
-from wfq_cli.session import Session, open_session
+from wfq_cli.session import open_session
 from wfq_cli.target import Target, output_option, target_options
 
 #: What `--if-exists` takes, and the client's word for it.
@@ -76,7 +74,9 @@ def start(
             reuse_id_policy=REUSE[if_exists] if if_exists else None,
             tags=tagged,
         )
-        _warn_if_unknown(session, name)
+        lack = serving.lack(serving.live(session), session.settings.app_id, name)
+        if lack:
+            exits.warn(lack)
         if not (wait or live):
             print_id(made)
             exits.hint(f"started; 'wfq get {made}' shows how it is doing")
@@ -103,21 +103,3 @@ def print_id(instance_id: str) -> None:
     else:
         indent = chosen(output, rows=False) == "json" and on_terminal()
         click.echo(dump({"instance_id": instance_id}, indent=indent))
-
-
-def _warn_if_unknown(session: Session, name: str) -> None:
-    """Say so when no live worker can run the workflow: it waits until one comes."""
-    queue = session.settings.app_id
-    live = [
-        info.details
-        for info in membership.live_workers(session.link, session.namespace)
-        if queue in info.details.get("queues", ()) and "workflows" in info.details
-    ]
-    served = {workflow for details in live for workflow in details["workflows"]}
-    if not live:
-        exits.warn(f"no worker of {queue!r} is running; {name!r} waits for one ('wfq worker APP')")
-    elif name not in served:
-        near = get_close_matches(name, served, 1)
-        known = f"; known: {', '.join(sorted(served)[:10])}" if served else ""
-        hint = f"; did you mean {near[0]!r}?" if near else known
-        exits.warn(f"no live worker of {queue!r} has registered {name!r}: it waits{hint}")

@@ -336,3 +336,13 @@ def test_without_workers_there_is_nothing_in_the_fleet(wfq: Cli) -> None:
     assert wfq.rows("workers") == []
     wfq.ok("start", "chain")
     assert isinstance(wfq.rows("queues"), list)
+
+
+def test_what_nobody_serves_is_said_in_one_line(wfq: Cli) -> None:
+    wfq.ok("start", "chain", "--id", "order-7")
+
+    assert wfq.run("get", "order-7").stderr == f"wfq: {WAITS}\n"
+    assert wfq.json("explain", "order-7")["explanation"].endswith(WAITS)
+    assert wfq.run("terminate", "order-7").stderr == (
+        "wfq: no worker of 'default', and no scheduler, is running; it is obeyed when one does\n"
+    )

@@ -161,8 +161,30 @@ def test_a_filter_that_fits_few_still_finds_them(client: wf.WorkflowClient) -> N
     client.schedule_many("w", range(2000))
 
     assert ids_of(client, name="rare") == ["needle"]
-    assert client.count_workflows(name="rare")[wf.WorkflowStatus.RUNNING] == 1
-    assert client.count_workflows(name="w")[wf.WorkflowStatus.RUNNING] == 4000
+    assert client.count_workflows(name="rare")[wf.WorkflowStatus.PENDING] == 1
+    assert client.count_workflows(name="w")[wf.WorkflowStatus.PENDING] == 4000
+
+
+def test_counts_lists_and_states_agree_on_what_is_pending(
+    client: wf.WorkflowClient, hand: Hand
+) -> None:
+    for number in range(5):
+        client.schedule_new_workflow("w", instance_id=f"w-{number}")
+    client.schedule_new_workflow("w", instance_id="later", start_at=timedelta(hours=1))
+    for number in range(2):
+        hand.turn(f"w-{number}", events=[["S", "inc"]])
+
+    counts = client.count_workflows()
+
+    for status in (wf.WorkflowStatus.PENDING, wf.WorkflowStatus.RUNNING):
+        listed = ids_of(client, status=status)
+        assert counts[status] == len(listed) == client.count_workflows(status=status)[status]
+        for instance_id in listed:
+            state = client.get_workflow_state(instance_id)
+            assert state is not None
+            assert state.runtime_status is status
+    assert counts[wf.WorkflowStatus.PENDING] == 4
+    assert list(client.count_workflows(status="RUNNING")) == [wf.WorkflowStatus.RUNNING]
 
 
 @pytest.mark.parametrize("limit", [0, -1, 1001, "5", None])

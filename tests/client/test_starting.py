@@ -287,7 +287,7 @@ def test_many_starts_keep_their_order(client: wf.WorkflowClient, hand: Hand) -> 
 
     assert len(set(ids)) == 1200
     assert [hand.history(ids[n])[0][5] for n in (0, 7, 600, 1199)] == [0, 7, 600, 1199]
-    assert client.count_workflows()[wf.WorkflowStatus.RUNNING] == 1200
+    assert client.count_workflows()[wf.WorkflowStatus.PENDING] == 1200
 
 
 def test_of_many_only_the_refused_is_missing(client: wf.WorkflowClient) -> None:

@@ -22,6 +22,7 @@ LAYERS = (
         "wfq.analysis",
         "wfq.codec",
         "wfq.depends",
+        "wfq.encryption",
         "wfq.jsonform",
         "wfq.linting",
         "wfq.naming",

@@ -26,6 +26,15 @@ LONG_MS = 600_000
 QUEUE = "default"
 
 
+def messages_of(partition: int, claimed: list[activities.Claimed]) -> list[ActivityMessage]:
+    """The attempts of entries that were taken over."""
+    return [
+        ActivityMessage(partition, c.entry_id, c.fields[n].decode(), c.fields[n + 1], c.deliveries)
+        for c in claimed
+        for n in range(0, len(c.fields), 2)
+    ]
+
+
 class Store:
     """One namespace; the methods run calls on partition 0 unless told otherwise."""
 
@@ -192,9 +201,10 @@ class Store:
             # fakeredis asks for more than the idle time, a server for as much.
             before = self.now()
             poll(lambda: self.now() > before)
-        return self.run(
+        claimed = self.run(
             activities.claim_tasks(self.ns, 0, queue, consumer, idle_ms=idle_ms, count=count)
         )
+        return messages_of(0, claimed)
 
     def deliver(
         self, source: int, target: int, *messages: tuple[bytes, outbox.Message]

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tests.storage.kit import QUEUE, Store
+from tests.storage.kit import QUEUE, Store, messages_of
 from wfq.core.context import WorkflowContext
 from wfq.core.instance import Instance
 from wfq.core.retry import RetryPolicy
@@ -341,7 +341,7 @@ def take(store: Store, partition: int, consumer: str, count: int) -> list[Attemp
 
 def claim(store: Store, partition: int, consumer: str) -> list[Attempt]:
     call = activities.claim_tasks(store.ns, partition, QUEUE, consumer, idle_ms=0, count=100)
-    return [Attempt.of(partition, item) for item in store.run(call)]
+    return [Attempt.of(partition, item) for item in messages_of(partition, store.run(call))]
 
 
 def read_outbox(store: Store, source: int) -> list[tuple[bytes, outbox.Message]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ def attempts(count: int) -> list[Attempt]:
 def start() -> Iterator[Callable[..., ThreadPool]]:
     pools: list[ThreadPool] = []
 
-    def make(run: Callable[[Attempt], None], limit: int = 8) -> ThreadPool:
+    def make(run: Callable[[Any], None], limit: int = 8) -> ThreadPool:
         pools.append(ThreadPool(run, deque(), limit=limit, name="test"))
         return pools[-1]
 

@@ -38,10 +38,11 @@ class StubWire:
     def receive(self, batches: dict[Stream, list[Outcome]]) -> dict[Stream, ServerReply]:
         refused = {}
         for stream, outcomes in list(batches.items()):
-            if any(outcome.instance_id in self.refuses for outcome in outcomes):
+            names = [outcome.instance_id for outcome in outcomes if isinstance(outcome, Completed)]
+            if any(name in self.refuses for name in names):
                 refused[stream] = ServerReply(redis.ResponseError("WRONGTYPE no"), "Redis")
             else:
-                self.taken += [outcome.instance_id for outcome in outcomes]
+                self.taken += names
                 del batches[stream]
         return refused
 
@@ -81,7 +82,7 @@ def finish(board: Board, *orders: str) -> None:
     for n, order in enumerate(orders):
         attempt = Attempt((STREAM, b"%d-0" % n, order, MESSAGE, 1), 0.0)
         board.admit(attempt)
-        board.finish(attempt, Completed(b"1-0", "default", order, b"[]"))
+        board.finish(attempt, Completed(attempt.entry_id, "default", order, b"[]"))
 
 
 def test_outcomes_are_sent_again_until_redis_takes_them(wire: StubWire) -> None:

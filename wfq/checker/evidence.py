@@ -161,7 +161,8 @@ class Evidence:
             return Wake(f"{name}: it was never started, and no message about it is left", "W5")
         if child.status in ENDED:
             return Wake(f"{name}: it has {child.status}, and nobody was told", "W5")
-        return Wake(f"{name}, {child.status or 'RUNNING'}")
+        reason = child.fields.get("stalled")
+        return Wake(f"{name}, {child.status or 'RUNNING'}{f': {reason}' if reason else ''}")
 
 
 def _is_consumed(event: WaitingEvent, ledger: Ledger) -> bool:

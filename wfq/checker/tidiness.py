@@ -78,12 +78,19 @@ class _Leftovers:
         for raw in self._ask("HKEYS", self._ns.tasks(self._partition)):
             field = raw.decode()
             words = field.split(" ")
-            if len(words) == 3 and field not in retries:
+            if words[0] == "p" and len(words) == 3 and "-" in words[1]:
+                if not self._holds(words[2], words[1]):
+                    self._blame("Q1", words[2], f"the mark {field!r} is of no entry")
+            elif len(words) == 3 and field not in retries:
                 self._blame("Q1", words[0], f"the waiting message {field!r} has no timer")
             elif words[0] == "s" and len(words) == 4 and field[2:] not in deadlines:
                 self._blame("Q1", words[1], f"the start deadline {field!r} has no timer")
             elif words[0] == "hb" and len(words) == 4 and self._is_gone(words[1]):
                 self._blame("Q1", words[1], f"the heartbeat {field!r} belongs to nobody")
+
+    def _holds(self, queue: str, entry_id: str) -> bool:
+        key = self._ns.activities(self._partition, queue)
+        return bool(self._ask("XRANGE", key, entry_id, entry_id))
 
     def _cursors(self) -> None:
         for raw in self._ask("HKEYS", self._ns.cursors(self._partition)):

@@ -10,10 +10,10 @@ from typing import Any
 from wfq.core.context import WorkflowContext
 from wfq.core.decisions import Decisions
 from wfq.core.events import Payload
-from wfq.core.ports import Executor, TurnAborted
+from wfq.core.ports import Executor, TurnAborted, TurnBlocked
 from wfq.core.replay import source_of_code
 from wfq.core.tasks import Task, short
-from wfq.errors import WorkflowMisuse
+from wfq.errors import PayloadLocked, WorkflowMisuse
 
 #: How often a generator that answers GeneratorExit with another yield is closed again.
 _CLOSE_ATTEMPTS = 100
@@ -48,6 +48,8 @@ class Flow:
             code = executor.begin(WorkflowContext(self._owner), payload, given)
         except TurnAborted:
             raise
+        except PayloadLocked as exc:
+            raise TurnBlocked(str(exc)) from None
         except BaseException as exc:
             self.error = exc
             return True

@@ -24,6 +24,10 @@ class TurnAborted(BaseException):
     """
 
 
+class TurnBlocked(TurnAborted):
+    """This process cannot run the turn, for the reason that it tells; another may."""
+
+
 class _NoInput:
     """The type of NO_INPUT."""
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from wfq.core.events import Failure, Payload
 from wfq.core.failures import details_from_failure, summary
-from wfq.errors import TaskFailedError, WorkflowMisuse
+from wfq.core.ports import TurnBlocked
+from wfq.errors import PayloadLocked, TaskFailedError, WorkflowMisuse
 
 if TYPE_CHECKING:
     from wfq.core.ports import Decoder
@@ -112,7 +113,11 @@ class SingleTask(Task[T_co]):
         if value is _UNDECODED:
             if not self._done:
                 raise WorkflowMisuse(f"{self!r} has not completed; yield or await it first")
-            value = self._value = self._decode(self._payload)
+            try:
+                value = self._value = self._decode(self._payload)
+            except PayloadLocked as exc:
+                # The operator's matter: the workflow's code does not get to see it.
+                raise TurnBlocked(str(exc)) from None
             self._payload = None
         return value  # type: ignore[no-any-return]  # the decoder knows the type, mypy cannot
 

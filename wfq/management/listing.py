@@ -241,12 +241,9 @@ def _key(row: Snapshot) -> Key:
 
 
 def count_by_status(scope: Scope, query: Query) -> Operation[dict[WorkflowStatus, int]]:
-    """How many instances fit, by status.
-
-    Those whose first turn is to come count as RUNNING, unless their start is delayed.
-    """
-    statuses = [status for status in INDEXED if status in query.statuses]
-    totals = {WorkflowStatus.parse(status): 0 for status in statuses}
+    """How many instances fit, by status; those whose first turn is to come are PENDING."""
+    statuses = query.indexes
+    totals = {WorkflowStatus.parse(status): 0 for status in INDEXED if status in query.statuses}
     left: list[tuple[int, str, Position | None]] = [
         (partition, status, None)
         for partition in range(scope.namespace.partitions)
@@ -262,14 +259,23 @@ def count_by_status(scope: Scope, query: Query) -> Operation[dict[WorkflowStatus
                     query.filters,
                     tags=query.tags,
                     position=position,
+                    apart=status == "RUNNING",
                 )
                 for partition, status, position in left
             ]
         )
         again: list[tuple[int, str, Position | None]] = []
-        for (partition, status, _), (number, position) in zip(left, answers, strict=True):
-            totals[WorkflowStatus.parse(status)] += number
-            if position is not None:
-                again.append((partition, status, position))
+        for (partition, status, _), counted in zip(left, answers, strict=True):
+            _add(totals, status, counted.number - counted.new)
+            _add(totals, "PENDING", counted.new)
+            if counted.position is not None:
+                again.append((partition, status, counted.position))
         left = again
     return totals
+
+
+def _add(totals: dict[WorkflowStatus, int], status: str, number: int) -> None:
+    """Add to a status that was asked for."""
+    key = WorkflowStatus.parse(status)
+    if key in totals:
+        totals[key] += number

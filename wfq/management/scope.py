@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from wfq.codec import Codec, PayloadCodec
+from wfq.encryption import AesGcmCodec, parse_keys
 from wfq.errors import ConfigurationError
 from wfq.settings import Settings, load_settings
 from wfq.storage.embedded import ResolvedUrl, resolve_url
@@ -21,6 +22,8 @@ class Scope:
     codec: Codec
     #: External events that an instance may hold undelivered.
     inbox_events: int
+    #: Queues that this client has entered in the register of queues.
+    told_queues: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ def find_target(
     """Return the target of a client or runtime; what is not given comes from the settings.
 
     `settings` stands for all three of URL, namespace and application, and is not loaded again.
+    Without a `payload_codec`, the setting `encryption_keys` makes one.
     `host` is Dapr's, and ignored, unless it is a Redis URL: then that was meant.
     Raises: ConfigurationError.
     """
@@ -66,5 +70,13 @@ def find_target(
         settings = load_settings(redis_url=redis_url, namespace=namespace, app_id=app_id)
     elif not redis_url is namespace is app_id is None:
         raise ConfigurationError("give either settings, or redis_url, namespace and app_id")
-    codec = Codec(max_bytes=int(settings.limits.payload_bytes), transform=payload_codec)
+    transform = payload_codec or _configured_codec(settings)
+    codec = Codec(max_bytes=int(settings.limits.payload_bytes), transform=transform)
     return Target(settings, codec)
+
+
+def _configured_codec(settings: Settings) -> PayloadCodec | None:
+    """The codec that `encryption_keys` ask for. Raises: ConfigurationError."""
+    if settings.encryption_keys is None:
+        return None
+    return AesGcmCodec(parse_keys(settings.encryption_keys.get_secret_value()))

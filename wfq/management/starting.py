@@ -20,7 +20,7 @@ from wfq.core.options import due_ms
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceNotFound
 from wfq.management.ids import InstanceId
 from wfq.management.scope import Scope
-from wfq.management.steps import Operation, run, run_many, server_now_ms, wait
+from wfq.management.steps import Command, Operation, run, run_many, server_now_ms, wait
 from wfq.management.waiting import Wish
 from wfq.naming import workflow_ref
 from wfq.storage import instances
@@ -236,6 +236,10 @@ def _prepare(scope: Scope, workflow: Workflow, options: StartOptions) -> Operati
     policy = ReuseIdPolicy.parse(options.reuse_id_policy)
     tags = checked_tags(options.tags)
     queue = scope.app_id if options.app_id is None else check_queue(options.app_id)
+    if queue not in scope.told_queues:
+        # So that whoever looks after queues that nobody serves knows of it.
+        yield Command(("SADD", scope.namespace.queues, queue))
+        scope.told_queues.add(queue)
     due = yield from when_due(options.start_at)
     extra = {"tags": tags} if tags else None
     return _Prepared(name, output_type, queue, scope.codec, policy, extra, due)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from wfq.storage import scripts
 from wfq.storage.keys import Namespace
@@ -12,12 +11,15 @@ from wfq.storage.scripts import Argument, Call
 
 #: The consumer group of every activities stream.
 GROUP = "activities"
+#: Activities, at most, that share an entry; the same in commit.lua and dispatch.lua.
+PACK = 16
+#: Milliseconds for which an activity counts as short, unless that is said again.
+SHORT_FOR_MS = 60_000
 #: Dead letters kept in a partition; the oldest go first.
 DEAD_LETTERS = 10_000
 
 
-@dataclass(frozen=True, slots=True)
-class ActivityMessage:
+class ActivityMessage(NamedTuple):
     """One delivered attempt. `value`: the message array; `deliveries`: how often handed out."""
 
     partition: int
@@ -27,8 +29,7 @@ class ActivityMessage:
     deliveries: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Completed:
+class Completed(NamedTuple):
     """A final outcome: acknowledge and queue its event.
 
     `task` is "task_id nonce" where an attempt left heartbeat details, or has a timeout of its
@@ -46,8 +47,7 @@ class Completed:
         return ("D", *item, self.task) if self.task else ("C", *item)
 
 
-@dataclass(frozen=True, slots=True)
-class Dead:
+class Dead(NamedTuple):
     """A final outcome that also leaves a dead letter."""
 
     entry_id: bytes
@@ -73,8 +73,7 @@ class Dead:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(NamedTuple):
     """A failed attempt: the next one follows after `delay_ms`, while the run lives."""
 
     entry_id: bytes
@@ -90,8 +89,7 @@ class Retry:
         return ("R", self.entry_id, self.instance_id, task, self.run, self.delay_ms, self.message)
 
 
-@dataclass(frozen=True, slots=True)
-class HandBack:
+class HandBack(NamedTuple):
     """An attempt that was not started, for another worker to take."""
 
     entry_id: bytes
@@ -102,8 +100,7 @@ class HandBack:
         return ("H", self.entry_id, self.instance_id, self.message)
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(NamedTuple):
     """An event about an attempt that goes on (its entry stays as it is)."""
 
     entry_id: bytes
@@ -115,11 +112,54 @@ class Note:
         return ("N", self.entry_id, self.instance_id, self.orchestrator_queue, self.event)
 
 
-Outcome = Completed | Dead | Retry | HandBack | Note
+class PackCompleted(NamedTuple):
+    """All attempts of a pack have plain final outcomes: instance id, event, instance id, ..."""
+
+    entry_id: bytes
+    orchestrator_queue: str
+    events: list[str | bytes]
+
+    def singles(self) -> list[Completed]:
+        """The same one by one, in the form that counts by the entry."""
+        pairs = zip(self.events[::2], self.events[1::2], strict=True)
+        return [
+            Completed(self.entry_id, self.orchestrator_queue, str(name), event, "-")
+            for name, event in pairs
+            if isinstance(event, bytes)
+        ]
+
+    def args(self) -> tuple[Argument, ...]:
+        """Raises: NotImplementedError, since all of a pack goes into columns."""
+        raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class CompleteReply:
+class Split(NamedTuple):
+    """One attempt of a pack takes long: it keeps the entry, and the others' outcomes follow.
+
+    They count only if `consumer` holds the entry, whole. `mark`: the field that stays open.
+    """
+
+    entry_id: bytes
+    consumer: str
+    mark: int
+
+    def args(self) -> tuple[Argument, ...]:
+        return ("S", self.entry_id, "", self.consumer, self.mark)
+
+
+class Unmark(NamedTuple):
+    """The attempt that kept a split entry has its outcome."""
+
+    entry_id: bytes
+
+    def args(self) -> tuple[Argument, ...]:
+        return ("U", self.entry_id, "")
+
+
+Outcome = Completed | Dead | Retry | HandBack | Note | PackCompleted | Split | Unmark
+
+
+class CompleteReply(NamedTuple):
     """How many attempts were acknowledged, and how many retries were scheduled."""
 
     acknowledged: int
@@ -144,7 +184,9 @@ def parse_messages(reply: list[Any] | None, partitions: dict[bytes, int]) -> lis
         partition = partitions[key]
         for entry_id, fields in entries:
             if fields:
-                messages.append(ActivityMessage(partition, entry_id, fields[0].decode(), fields[1]))
+                for n in range(0, len(fields), 2):
+                    name, value = fields[n].decode(), fields[n + 1]
+                    messages.append(ActivityMessage(partition, entry_id, name, value))
     return messages
 
 
@@ -157,17 +199,26 @@ def complete(
     others: list[Outcome] = []
     home = ""
     for outcome in outcomes:
-        if (
-            type(outcome) is Completed
+        if isinstance(outcome, PackCompleted):
+            if not home or home == outcome.orchestrator_queue:
+                home = outcome.orchestrator_queue
+                entries.append(outcome.entry_id)
+                events += outcome.events
+            else:
+                others += outcome.singles()
+        elif (
+            isinstance(outcome, Completed)
             and not outcome.task
-            and home in ("", outcome.orchestrator_queue)
+            and (not home or home == outcome.orchestrator_queue)
         ):
             home = outcome.orchestrator_queue
             entries.append(outcome.entry_id)
             events += (outcome.instance_id, outcome.event)
         else:
             others.append(outcome)
-    args: list[Argument] = [queue, DEAD_LETTERS, home, len(entries), *entries, *events, len(others)]
+    args: list[Argument] = [
+        queue, DEAD_LETTERS, home, len(entries), len(events) // 2, *entries, *events, len(others)
+    ]  # fmt: skip
     for outcome in others:
         args += outcome.args()
     keys = [
@@ -202,19 +253,51 @@ def _words(reply: list[bytes]) -> list[str]:
     return [word.decode() for word in reply]
 
 
+class Claimed(NamedTuple):
+    """An entry that was taken over: instance id, message, ... `mark`: of a split one, or b""."""
+
+    entry_id: bytes
+    fields: list[bytes]
+    deliveries: int
+    mark: bytes
+
+
 def claim_tasks(
     namespace: Namespace, partition: int, queue: str, consumer: str, *, idle_ms: int, count: int
-) -> Call[list[ActivityMessage]]:
-    """Take over attempts that nobody renewed for `idle_ms`."""
-
-    def parse(reply: list[list[Any]]) -> list[ActivityMessage]:
-        return [
-            ActivityMessage(partition, entry_id, instance_id.decode(), value, deliveries)
-            for entry_id, instance_id, value, deliveries in reply
-        ]
-
+) -> Call[list[Claimed]]:
+    """Take over entries that nobody renewed for `idle_ms`."""
     keys = [namespace.activities(partition, queue), namespace.tasks(partition)]
-    return Call(scripts.CLAIM, keys, [consumer, idle_ms, count], parse)
+    return Call(scripts.CLAIM, keys, [consumer, idle_ms, count, queue], _parse_claimed)
+
+
+def _parse_claimed(reply: list[list[Any]]) -> list[Claimed]:
+    return [Claimed(*row) for row in reply]
+
+
+def announce_commands(
+    namespace: Namespace, queue: str, *, short: Sequence[str], long: Sequence[str], now_ms: int
+) -> list[tuple[Argument, ...]]:
+    """Say which activities of a queue were found to be short, and which to be long."""
+    key = namespace.short(queue)
+    commands: list[tuple[Argument, ...]] = []
+    if short:
+        commands.append(("ZADD", key, *[part for name in short for part in (now_ms, name)]))
+        commands.append(("ZREMRANGEBYSCORE", key, "-inf", now_ms - 10 * SHORT_FOR_MS))
+    if long:
+        commands.append(("ZREM", key, *long))
+    return commands
+
+
+def short_command(namespace: Namespace, queue: str, now_ms: int) -> tuple[Argument, ...]:
+    """Read the names of a queue's activities that were found to be short of late."""
+    return ("ZRANGEBYSCORE", namespace.short(queue), now_ms - SHORT_FOR_MS, "+inf")
+
+
+def mark_command(
+    namespace: Namespace, partition: int, queue: str, entry_id: bytes
+) -> tuple[Argument, ...]:
+    """Read the mark of a split entry, or nil."""
+    return ("HGET", namespace.tasks(partition), b"p %b %b" % (entry_id, queue.encode()))
 
 
 def leave(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -16,6 +17,15 @@ from wfq.storage.scripts import Argument, Call
 BUDGET = 5000
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """`new` of the `number` had no turn yet; a position means: go on from there."""
+
+    number: int
+    new: int
+    position: Position | None
+
+
 def count(
     namespace: Namespace,
     partition: int,
@@ -24,11 +34,13 @@ def count(
     *,
     tags: Mapping[str, str] | None = None,
     position: Position | None = None,
+    apart: bool = False,
     budget: int = BUDGET,
-) -> Call[tuple[int, Position | None]]:
-    """Count one index, from `position` on; a position back means: go on from there.
+) -> Call[Counted]:
+    """Count one index, from `position` on.
 
-    Every one of `tags` must fit, besides the filters.
+    Every one of `tags` must fit, besides the filters. apart: tell how many had no turn yet,
+    for which every instance has to be looked at.
     """
     high: str | int = "+inf" if filters.created_to_ms is None else filters.created_to_ms
     after = ""
@@ -46,11 +58,13 @@ def count(
         *texts,
         filters.id_part,
         budget,
+        int(apart),
     ]
     keys = [namespace.index(partition, status), namespace.prefix(partition)]
     return Call(scripts.COUNT, keys, args, _parse_count)
 
 
-def _parse_count(reply: list[Any]) -> tuple[int, Position | None]:
-    number, created, last_id = reply
-    return number, Position(int(created), last_id.decode()) if created else None
+def _parse_count(reply: list[Any]) -> Counted:
+    number, created, last_id, new = reply
+    position = Position(int(created), last_id.decode()) if created else None
+    return Counted(number, new, position)

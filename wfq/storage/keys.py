@@ -7,6 +7,7 @@ key                                    type        holds, and until when
 ``wfq:{ns}:queues``                    set         queues that were ever used; for ever
 ``wfq:{ns}:workers``                   sorted set  worker id, last heartbeat ms; swept
 ``wfq:{ns}:members:<queue>``           sorted set  orchestrators of a queue, last report ms; swept
+``wfq:{ns}:short:<queue>``             sorted set  short activities of a queue, said when; swept
 ``wfq:{ns}:worker:<id>``               string      what a worker registered; has a TTL
 ``wfq:{ns}:about:<queue>``              hash        workflow -> its picture and input schema
 ``wfq:{ns:p}:instance:<id>``           hash        one instance; until purged
@@ -15,7 +16,7 @@ key                                    type        holds, and until when
 ``wfq:{ns:p}:activities:<queue>``      stream      activity attempts; trimmed by completions
 ``wfq:{ns:p}:lease:<queue>``           hash        the orchestrator that owns the partition
 ``wfq:{ns:p}:timers``                  sorted set  what becomes due, score = epoch ms
-``wfq:{ns:p}:tasks``                   hash        messages of waiting tasks; heartbeats
+``wfq:{ns:p}:tasks``                   hash        messages of waiting tasks; heartbeats; splits
 ``wfq:{ns:p}:removals``                string      how many instances were removed, for commits
 ``wfq:{ns:p}:cursors``                 hash        instances whose dispatch is unfinished
 ``wfq:{ns:p}:index:<status>``          sorted set  instance ids by creation ms; until purged
@@ -55,7 +56,7 @@ PARTITION_KEYS = (
     "dead",
     "sweep",
 )
-NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "worker:", "about:")
+NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "worker:", "about:")
 
 #: Partitions of a new namespace. Fixed at its creation, since it decides where an id lives.
 DEFAULT_PARTITIONS = 16
@@ -184,6 +185,10 @@ class Namespace:
     def members(self, queue: str) -> str:
         """The orchestrators that serve a queue."""
         return f"wfq:{{{self.name}}}:members:{queue}"
+
+    def short(self, queue: str) -> str:
+        """The activities of a queue that were found to be short."""
+        return f"wfq:{{{self.name}}}:short:{queue}"
 
     def worker(self, worker_id: str) -> str:
         return f"wfq:{{{self.name}}}:worker:{worker_id}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,8 @@ from wfq.storage.link import AsyncLink, SyncLink
 SCHEMA = 1
 #: A worker that has not reported for so long is taken for gone.
 WORKER_TTL_MS = 15_000
+#: An orchestrator that has not reported to its queue for so long is gone.
+MEMBER_SILENT_MS = 5_000
 
 
 def open_namespace(link: SyncLink, name: str, *, partitions: int = DEFAULT_PARTITIONS) -> Namespace:
@@ -116,6 +118,13 @@ def live_workers(link: SyncLink, namespace: Namespace) -> list[WorkerInfo]:
 def known_queues(link: SyncLink, namespace: Namespace) -> list[str]:
     """Queues that were ever used, sorted."""
     return sorted(name.decode() for name in link.command("SMEMBERS", namespace.queues))
+
+
+def served_queues(link: SyncLink, namespace: Namespace, queues: Sequence[str]) -> set[str]:
+    """Those of the queues whose orchestrators have reported lately."""
+    oldest = server_now_ms(link) - MEMBER_SILENT_MS
+    counts = link.commands([("ZCOUNT", namespace.members(q), oldest, "+inf") for q in queues])
+    return {queue for queue, count in zip(queues, counts, strict=True) if count}
 
 
 def monotonic_ms() -> int:

@@ -14,8 +14,10 @@ from wfq.storage.scripts import Argument, Call
 DISPATCH_BATCH = 1000
 
 
-#: Activity queue, message, and "task_id nonce" when a schedule-to-start timeout watches it
-#: (else "").
+#: In place of "task_id nonce": the activity is known to be short, and may share an entry.
+SHORT = "+"
+#: Activity queue, message, and "task_id nonce" when a schedule-to-start timeout watches it, or
+#: `SHORT`, or "".
 DispatchMessage = tuple[str, bytes, str]
 
 
@@ -107,6 +109,27 @@ def release(
     """Give up a lease, by token (own) or by owner (of a process that died)."""
     keys = [namespace.lease(partition, queue), namespace.events(partition, queue)]
     return Call(scripts.RELEASE, keys, [token, owner, "died" if died else "clean"], bool)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in an events stream; `seen` is the last entry that was looked at."""
+
+    entries: int
+    seen: str
+    has_command: bool
+
+
+def waiting(
+    namespace: Namespace, partition: int, queue: str, *, after: str, limit: int
+) -> Call[Waiting]:
+    """Look whether a lifecycle command waits behind the entry `after`."""
+
+    def parse(reply: list[Any]) -> Waiting:
+        entries, seen, found = reply
+        return Waiting(int(entries), seen.decode(), bool(found))
+
+    return Call(scripts.WAITING, [namespace.events(partition, queue)], [after, limit], parse)
 
 
 def accuse(

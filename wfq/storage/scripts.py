@@ -57,6 +57,7 @@ RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
 RERUN = _load("rerun")
 START = _load("start")
+WAITING = _load("waiting")
 
 ALL = (
     ACCUSE,
@@ -84,6 +85,7 @@ ALL = (
     RENEW_TASKS,
     RERUN,
     START,
+    WAITING,
 )
 
 

@@ -56,6 +56,8 @@ def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
     from wfq_workers.scheduling.epoch import end_process
 
     loops = [_MAKERS[role](place, job) for role in job.roles]
+    if "scheduler" in job.roles:
+        loops.append(_caretaker(place))
     details = describe(place, job)
     counting = [loop for loop in loops if isinstance(loop, Counting)]
 
@@ -148,6 +150,14 @@ def _scheduler(place: Place, _job: Job) -> Loop:
     from wfq_workers.scheduling.scheduler import SchedulerLoop
 
     return SchedulerLoop(place.url, place.namespace, retention=ages_of(place.settings))
+
+
+def _caretaker(place: Place) -> Loop:
+    from wfq_workers.scheduling.caretaker import CaretakerLoop
+
+    return CaretakerLoop(
+        place.url, place.namespace, worker_id=place.worker_id, lease_s=place.settings.lease_s
+    )
 
 
 def _listener(place: Place, job: Job) -> Loop:

@@ -4,13 +4,15 @@
 -- entries are held and renewed, a stale one behind them is found. Works on a full Redis.
 --
 -- KEYS[1]  stream  activities of the partition and queue
--- KEYS[2]  hash    messages and heartbeats of tasks
+-- KEYS[2]  hash    messages and heartbeats of tasks; marks of split entries
 -- ARGV[1]  consumer
 -- ARGV[2]  ms without renewal that make an entry stale
 -- ARGV[3]  most entries to claim
--- Reply: per entry {entry id, instance id, message, deliveries}.
+-- ARGV[4]  queue of the activities
+-- Reply: per entry {entry id, fields (instance id, message, ...), deliveries, mark of a split
+-- entry or ""}.
 
-local stream, consumer, idle, count = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
+local stream, tasks, consumer, idle, count, queue = KEYS[1], KEYS[2], ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local replies = {}
 if redis.call('EXISTS', stream) == 0 then return replies end
 local stale, deliveries = {}, {}
@@ -27,7 +29,8 @@ for first = 1, #stale, 1000 do
   for _, entry in ipairs(redis.call('XCLAIM', stream, 'activities', consumer, idle, unpack(some))) do
     -- A deleted entry may come back empty: there is nothing left to do for it.
     if entry and entry[2] and entry[2][1] then
-      replies[#replies + 1] = {entry[1], entry[2][1], entry[2][2], deliveries[entry[1]]}
+      local mark = #entry[2] > 2 and redis.call('HGET', tasks, 'p ' .. entry[1] .. ' ' .. queue)
+      replies[#replies + 1] = {entry[1], entry[2], deliveries[entry[1]], mark or ''}
     end
   end
 end

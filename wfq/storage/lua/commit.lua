@@ -28,6 +28,8 @@
 --   record ("" for none), number of operations;
 --   then per operation a letter and its values:
 --   A queue message                 an activity entry
+--   a queue message                 an activity that is known to be short: up to PACK of them
+--                                   share an entry
 --   Y queue message task            the same, with a schedule-to-start timeout: its entry is kept
 --                                   for `fire` under "s <id> <task_id> <nonce>" in the tasks hash
 --   T due member                    a timer (due in epoch ms)
@@ -55,7 +57,8 @@
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local count = tonumber(ARGV[7])
-local OPERANDS = {A = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
+local PACK = 16
+local OPERANDS = {A = 2, a = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
   M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
@@ -96,7 +99,7 @@ else
   redis.call('HSET', lease, 'pos', before .. '+')
 end
 
-local due, undue, forget, events, enter, leave = {}, {}, {}, {}, {}, {}
+local due, undue, forget, events, enter, leave, packs = {}, {}, {}, {}, {}, {}, {}
 local earliest, posted = nil, false
 
 local function flush(command, key, values)
@@ -136,6 +139,18 @@ for n = 1, count do
     local a, b, c = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
     if skip then
       op = ''
+    elseif op == 'a' then
+      local pack = packs[a]
+      if not pack then
+        pack = {}
+        packs[a] = pack
+      end
+      pack[#pack + 1] = id
+      pack[#pack + 1] = b
+      if #pack == 2 * PACK then
+        redis.call('XADD', prefix .. 'activities:' .. a, '*', unpack(pack))
+        packs[a] = nil
+      end
     elseif op == 'A' then
       redis.call('XADD', prefix .. 'activities:' .. a, '*', id, b)
     elseif op == 'Y' then
@@ -236,6 +251,9 @@ if #due > 0 then
   if not head[2] or earliest < tonumber(head[2]) then
     redis.call('PUBLISH', prefix .. 'wake', string.format('%.0f', earliest))
   end
+end
+for queue, pack in pairs(packs) do
+  redis.call('XADD', prefix .. 'activities:' .. queue, '*', unpack(pack))
 end
 for queue, fields in pairs(events) do
   redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields))

@@ -5,7 +5,9 @@
 -- A retry, hand-back or dead letter is written only if this call's acknowledgement counted,
 -- so an attempt that two workers held is followed by one next attempt. No entry that is
 -- pending or undelivered leaves the stream. Works on a full Redis, and on a stream that lost
--- its consumer group.
+-- its consumer group. Of a pack (an entry of several attempts) every attempt has its outcome in
+-- one call, which acknowledges it; or a call splits it ("S"): one attempt keeps the entry, the
+-- others have their outcomes now, and a mark tells whoever takes the entry over.
 --
 -- KEYS[1]  stream      activities of the partition and queue
 -- KEYS[2]  sorted set  timers
@@ -14,7 +16,8 @@
 -- ARGV[1]  queue of the activities
 -- ARGV[2]  most dead letters to keep
 -- ARGV[3]  orchestrator queue of the plain outcomes: final ones, with nothing else to them
--- ARGV[4]  number of plain outcomes; then their entry ids, then per outcome instance id and event
+-- ARGV[4]  number of entries of plain outcomes
+-- ARGV[5]  number of plain outcomes; then the entry ids, then per outcome instance id and event
 --          (columns, handed on as they are: a loop over them would cost Redis three times as much)
 -- then     number of other items; then per item a letter, the entry id, the instance id and:
 --   C  orchestrator queue, event                              final outcome
@@ -24,20 +27,24 @@
 --   R  task, run ("inc.gen"), delay ms, message               next attempt after a delay
 --   H  message                                                handed back unstarted
 --   N  orchestrator queue, event                              a note; the entry stays
+--   S  consumer, mark                                         the entry is split, if this consumer
+--                                                             holds it whole; before its outcomes
+--   U  (nothing)                                              the mark of a split entry goes
 -- Reply: {number acknowledged, retries scheduled}.
 
 local stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local queue, dead_cap, home, plain = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local WIDTH = {C = 2, D = 3, X = 5, R = 4, H = 1, N = 2}
+local WIDTH = {C = 2, D = 3, X = 5, R = 4, H = 1, N = 2, S = 2, U = 0}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local plain_last, pairs_last = 4 + plain, 4 + 3 * plain
-local done, events, single = {}, {}, {}
+local plain_last = 5 + plain
+local pairs_last = plain_last + 2 * tonumber(ARGV[5])
+local done, events, single, split = {}, {}, {}, {}
 local at = pairs_last + 2
 for _ = 1, tonumber(ARGV[pairs_last + 1]) do
   local kind, entry = ARGV[at], ARGV[at + 1]
-  if kind ~= 'R' and kind ~= 'H' then
+  if kind == 'C' or kind == 'D' or kind == 'X' or kind == 'N' then
     local target = ARGV[at + 3]
     local fields = events[target]
     if not fields then
@@ -58,16 +65,30 @@ end
 local acked, retried = 0, 0
 -- The acknowledgement goes first: it frees memory, and a script that has begun to write
 -- is not stopped by a full Redis.
-for first = 5, plain_last, 2000 do
+for first = 6, plain_last, 2000 do
   acked = acked + redis.call('XACK', stream, 'activities', unpack(ARGV, first, math.min(first + 1999, plain_last)))
 end
 for first = 1, #done, 2000 do
   acked = acked + redis.call('XACK', stream, 'activities', unpack(done, first, math.min(first + 1999, #done)))
 end
+-- By entry: the outcomes of a pack count together.
 local counts = {}
-for n, item in ipairs(single) do
-  counts[n] = redis.call('XACK', stream, 'activities', ARGV[item + 1])
-  acked = acked + counts[n]
+for _, item in ipairs(single) do
+  local entry = ARGV[item + 1]
+  if not counts[entry] then
+    if ARGV[item] == 'S' then
+      split[entry] = true
+      local held = redis.pcall('XPENDING', stream, 'activities', entry, entry, 1)[1]
+      counts[entry] = 0
+      if held and held[2] == ARGV[item + 3] then
+        -- Not a second time: a call may be sent twice.
+        counts[entry] = redis.call('HSETNX', tasks, 'p ' .. entry .. ' ' .. queue, ARGV[item + 4])
+      end
+    else
+      counts[entry] = redis.call('XACK', stream, 'activities', entry)
+      acked = acked + counts[entry]
+    end
+  end
 end
 if plain + #done + #single == 0 then redis.call('XACK', stream, 'activities', '0-0') end
 for first = plain_last + 1, pairs_last, 512 do
@@ -79,12 +100,14 @@ for target, fields in pairs(events) do
   end
 end
 local earliest = nil
-for n, item in ipairs(single) do
+for _, item in ipairs(single) do
   local kind, entry, id = ARGV[item], ARGV[item + 1], ARGV[item + 2]
-  local counted = counts[n] == 1
+  local counted = counts[entry] == 1
   -- Not acknowledged: done by another, or (the group was made anew) still to be handed out.
-  if counted or kind == 'D' or kind == 'X' then done[#done + 1] = entry end
-  if kind == 'D' or kind == 'X' then
+  if not split[entry] and (counted or kind == 'D' or kind == 'X') then done[#done + 1] = entry end
+  if kind == 'U' then
+    redis.call('HDEL', tasks, 'p ' .. entry .. ' ' .. queue)
+  elseif kind == 'D' or kind == 'X' then
     local task = ARGV[item + (kind == 'D' and 5 or 7)]
     redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. task, 's ' .. id .. ' ' .. task)
     redis.call('ZREM', timers, 'Q ' .. queue .. ' ' .. id .. ' ' .. task .. ' ' .. ARGV[item + 3])
@@ -139,7 +162,7 @@ if plain + #done > 0 then
     redis.call('XDEL', stream, delivered)
   else
     redis.call('XTRIM', stream, 'MINID', pending[2])
-    for first = 5, plain_last, 2000 do
+    for first = 6, plain_last, 2000 do
       redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 1999, plain_last)))
     end
     for first = 1, #done, 2000 do

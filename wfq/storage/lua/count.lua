@@ -1,7 +1,8 @@
 -- count: how many instances of one partition and status fit a filter.
 --
--- Guarantee: without a filter on names, queues, tags or ids one exact number; with one, the
--- entries looked at in this call, and where to go on. Nothing is written.
+-- Guarantee: without a filter on names, queues, tags or ids, and without a look at the
+-- histories, one exact number; else the entries looked at in this call, and where to go on.
+-- Nothing is written.
 --
 -- KEYS[1]  sorted set  index of the status
 -- KEYS[2]  string      prefix of the partition's keys, "wfq:{ns:p}:"
@@ -13,7 +14,8 @@
 -- ARGV[6]  number of texts the tags must contain ('"key":"value"'), then the texts
 -- then     part of the id, or ""
 -- then     most index entries to look at
--- Reply: {count, next created ms or "", next id}.
+-- then     1 to tell those apart that had no turn yet, else 0
+-- Reply: {count, next created ms or "", next id, how many of them had no turn yet}.
 
 local index, prefix = KEYS[1], KEYS[2]
 local high, after, low, name, queue = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -22,9 +24,9 @@ for n = 1, tonumber(ARGV[6]) do
   tags[n] = ARGV[at]
   at = at + 1
 end
-local part, budget = ARGV[at], tonumber(ARGV[at + 1])
-if name == '' and queue == '' and part == '' and #tags == 0 then
-  return {redis.call('ZCOUNT', index, low, high), '', ''}
+local part, budget, apart = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2] == '1'
+if name == '' and queue == '' and part == '' and #tags == 0 and not apart then
+  return {redis.call('ZCOUNT', index, low, high), '', '', 0}
 end
 
 -- Lua's own comparison follows the server's locale; the index is in the order of the bytes.
@@ -47,17 +49,27 @@ local function fits(id)
   return true
 end
 
-local count, looked, offset = 0, 0, 0
+-- Whether an instance waits for its very first turn; most have a longer history.
+local function is_new(id)
+  if redis.call('LLEN', prefix .. 'history:' .. id) > 1 then return false end
+  local generation = redis.call('HGET', prefix .. 'instance:' .. id, 'gen')
+  return not generation or generation == '0'
+end
+
+local count, looked, offset, new = 0, 0, 0, 0
 while true do
   local page = redis.call('ZREVRANGEBYSCORE', index, high, low, 'WITHSCORES', 'LIMIT', offset, 200)
   for n = 1, #page, 2 do
     local id, score = page[n], page[n + 1]
     if not (after ~= '' and score == high and not below(id, after)) then
       looked = looked + 1
-      if fits(id) then count = count + 1 end
-      if looked >= budget then return {count, score, id} end
+      if fits(id) then
+        count = count + 1
+        if apart and is_new(id) then new = new + 1 end
+      end
+      if looked >= budget then return {count, score, id, new} end
     end
   end
-  if #page < 400 then return {count, '', ''} end
+  if #page < 400 then return {count, '', '', new} end
   offset = offset + 200
 end

@@ -36,14 +36,14 @@ if (found[1] or '') ~= inc or (inc ~= '' and (found[2] or '0') ~= gen) or length
   return {'changed'}
 end
 
--- Calls look(entry id, value) for every value of an instance in a stream, until it returns true.
+-- Calls look(entry id, value, whether it has others too) for every value of an instance in a stream, until it returns true.
 local function search(key, whose, look)
   local from = '-'
   while true do
     local page = redis.call('XRANGE', key, from, '+', 'COUNT', 500)
     for _, entry in ipairs(page) do
       for f = 1, #entry[2], 2 do
-        if (not whose or entry[2][f] == whose) and look(entry[1], entry[2][f + 1]) then return true end
+        if (not whose or entry[2][f] == whose) and look(entry[1], entry[2][f + 1], #entry[2] > 2) then return true end
       end
     end
     if #page < 500 then return false end
@@ -78,12 +78,13 @@ local function add_activity(queue, task, nonce, message)
   local tail = task .. ',"' .. nonce .. '"'
   if waits('["C",' .. tail) or waits('["X",' .. tail) then return 'there' end
   local lost, lost_message, task_text = nil, nil, '["A",' .. task .. ','
-  local held = search(key, id, function(entry, value)
+  local held = search(key, id, function(entry, value, packed)
     if string.sub(value, 1, #nonce + 4) ~= '["' .. nonce .. '",' or not string.find(value, task_text, 1, true) then
       return false
     end
     if is_held(key, entry) then return true end
-    lost, lost_message = entry, value
+    -- The others of a pack may have nothing else.
+    lost, lost_message = not packed and entry, value
     return false
   end)
   if held then return 'there' end

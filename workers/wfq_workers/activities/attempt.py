@@ -13,6 +13,7 @@ from wfq.core.events import Payload
 
 if TYPE_CHECKING:
     from wfq_workers.activities.execution import Handler
+    from wfq_workers.activities.packs import Pack
 
 
 class Stream:
@@ -43,6 +44,7 @@ class Attempt:
     """An activity attempt that this worker holds; compared by identity."""
 
     __slots__ = (
+        "after",
         "beat_at",
         "context",
         "deliveries",
@@ -119,6 +121,9 @@ class Attempt:
         #: What became of it, in a word for the metrics, and how long its function ran.
         self.result: str = ""
         self.took_s: float = 0.0
+        #: The pack whose entry it keeps since that was split; what is reported of the pack goes
+        #: first, in a call of its own.
+        self.after: Pack | None = None
         #: Why the result is not wanted: "lost", "cancelled", or "stopping" (the worker stops).
         self.unwanted: str | None = None
 

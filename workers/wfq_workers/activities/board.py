@@ -6,9 +6,10 @@ import socket
 import threading
 from collections import deque
 
-from wfq.storage.activities import Completed, Outcome
+from wfq.storage.activities import Completed, Outcome, Unmark
 from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.outcomes import hand_back, no_longer_wanted
+from wfq_workers.activities.packs import Job, Pack
 
 #: Outcomes waiting to be reported, in multiples of the slots, beyond which reading stops.
 UNREPORTED = 4
@@ -16,8 +17,8 @@ UNREPORTED = 4
 #: Threads, at least, that may hang in activities that were given up before slots are lost.
 SPARE_THREADS = 16
 
-#: An attempt and what is reported of it.
-Done = tuple[Attempt, list[Outcome]]
+#: An attempt, or a pack of them, and what is reported of it.
+Done = tuple[Job, list[Outcome]]
 
 
 class Board:
@@ -31,14 +32,15 @@ class Board:
         self.slots = slots
         #: Threads that may hang and be replaced by others.
         self.spare = max(SPARE_THREADS, slots)
-        #: Attempts whose outcome is open, running or waiting for a thread.
-        self.running: dict[Attempt, bool] = {}
+        #: Attempts whose outcome is open, running or waiting for a thread. A pack stands for its
+        #: attempts, which have one slot, one after the other.
+        self.running: dict[Job, bool] = {}
         #: Attempts whose entry Redis still counts as ours, as far as we know.
-        self.held: dict[Attempt, bool] = {}
+        self.held: dict[Job, bool] = {}
         #: Attempts that were given up while a thread is still inside the function.
         self.stuck: dict[Attempt, bool] = {}
         #: Attempts in line for a thread, oldest first.
-        self.jobs: deque[Attempt] = deque()
+        self.jobs: deque[Job] = deque()
         #: Outcomes to report, oldest first.
         self.done: deque[Done] = deque()
         self.bell = Bell()
@@ -66,8 +68,8 @@ class Board:
         if ended is not None:
             ended.set()
 
-    def admit(self, attempt: Attempt) -> None:
-        """Give the attempt a slot."""
+    def admit(self, attempt: Job) -> None:
+        """Give the attempt, or the pack, a slot."""
         self.held[attempt] = True
         self.running[attempt] = True
 
@@ -76,11 +78,18 @@ class Board:
         return attempt in self.running
 
     def finish(
-        self, attempt: Attempt, outcome: Outcome | None, result: str = "", took_s: float = 0.0
+        self,
+        attempt: Attempt,
+        outcome: Outcome | None,
+        result: str = "",
+        took_s: float = 0.0,
+        *,
+        note: Outcome | None = None,
     ) -> bool:
         """Settle the attempt; False if that has happened already, and this result is late.
 
         None leaves the entry to whoever has it now. `result` and `took_s` are for the metrics.
+        `note` is reported before the outcome.
         """
         if not self.running.pop(attempt, False):
             self.stuck.pop(attempt, None)
@@ -92,19 +101,31 @@ class Board:
         attempt.result, attempt.took_s = result, took_s
         if attempt.details is not None:
             attempt.final = isinstance(outcome, Completed)
-        self.settle(attempt, [] if outcome is None else [outcome])
+        told = [] if outcome is None else [outcome]
+        if note is not None:
+            told.insert(0, note)
+        if told and attempt.after is not None:
+            told.append(Unmark(attempt.entry_id))
+        self.settle(attempt, told)
         if self._ended is not None:
             self.interrupt()
         return True
 
-    def settle(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
+    def finish_pack(self, pack: Pack, outcomes: list[Outcome]) -> None:
+        """Settle a whole pack."""
+        if self.running.pop(pack, False):
+            self.settle(pack, outcomes)
+            if self._ended is not None:
+                self.interrupt()
+
+    def settle(self, attempt: Job, outcomes: list[Outcome]) -> None:
         """Put outcomes of an attempt that has no slot in line to be reported."""
         self.done.append((attempt, outcomes))
         # While others are in line, more outcomes follow soon; the exchange looks every ms.
         if self.bell.armed and not self.jobs:
             self.bell.ring()
 
-    def reported(self, attempts: list[Attempt]) -> None:
+    def reported(self, attempts: list[Job]) -> None:
         """Let go of attempts whose outcome Redis has taken, or that are left to others."""
         pop = self.held.pop
         for attempt in attempts:

@@ -68,7 +68,8 @@ class End(Protocol):
 class Exchange:
     """Drives the ends until all have ended.
 
-    `kick` lets a thread begin with the jobs in line, `widen` gives it help.
+    `kick` lets a thread begin with the jobs in line, `widen` gives it help, `split_slow` takes
+    apart what was to be short and is not, and tells when to look again.
     """
 
     def __init__(
@@ -78,7 +79,9 @@ class Exchange:
         *,
         kick: Callable[[], None],
         widen: Callable[[int], bool],
+        split_slow: Callable[[float], float],
     ) -> None:
+        self._split_slow = split_slow
         self._jobs = board.jobs
         self._bell = board.bell
         self._ends = ends
@@ -113,7 +116,9 @@ class Exchange:
         if len(self._ends) > 2:
             # On a cluster many share the slots: each is the first in its turn.
             self._ends.append(self._ends.pop(0))
-        wake_at = min(self._step(end) for end in self._ends)
+        wake_at = self._split_slow(time.monotonic())
+        for end in self._ends:
+            wake_at = min(wake_at, self._step(end))
         # Armed before the last look for work: what comes after it rings.
         self._bell.armed = True
         timeout_s = min(max(0.0, wake_at - time.monotonic()), LONGEST_SLEEP_S)

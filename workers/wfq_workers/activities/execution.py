@@ -15,6 +15,7 @@ from wfq.depends import DependencyScope
 from wfq.errors import PayloadError
 from wfq.registry import ActivityEntry
 from wfq_workers.activities.attempt import Attempt
+from wfq_workers.activities.pace import Pace
 
 
 class Where(Enum):
@@ -32,7 +33,16 @@ Beat = Callable[[Attempt, Any], None]
 class Handler:
     """Calls one activity function for attempts of it."""
 
-    __slots__ = ("_beat", "_decode_details", "_scope", "activity", "call", "encode", "where")
+    __slots__ = (
+        "_beat",
+        "_decode_details",
+        "_scope",
+        "activity",
+        "call",
+        "encode",
+        "pace",
+        "where",
+    )
 
     def __init__(
         self,
@@ -45,6 +55,7 @@ class Handler:
         self.activity = activity
         self.encode = activity.encode_result
         self.where = where_to_run(activity)
+        self.pace = Pace()
         self._scope = scope
         self._beat = beat
         self._decode_details = decode_details

@@ -1,5 +1,7 @@
 """The thread that keeps attempts alive in Redis while they run, and saves heartbeats.
 
+It also tells orchestrators which activities are short, see `pace`.
+
 A thread of its own, so that neither user code nor a waiting read can make a lease run out.
 """
 
@@ -8,9 +10,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable, Mapping
 
 from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.board import Board
+from wfq_workers.activities.pace import Pace, news
+from wfq_workers.activities.packs import Pack
 from wfq_workers.activities.store import ActivityStore
 from wfq_workers.backoff import Backoff
 
@@ -26,7 +31,15 @@ MOST = 500
 class Keeper:
     """Renews what has run for a third of the lease; tells activities what is no longer wanted."""
 
-    def __init__(self, board: Board, store: ActivityStore, *, lease_s: float) -> None:
+    def __init__(
+        self,
+        board: Board,
+        store: ActivityStore,
+        paces: Callable[[], Mapping[str, Pace]],
+        *,
+        lease_s: float,
+    ) -> None:
+        self._paces = paces
         self._board = board
         self._store = store
         self._renew_s = lease_s / 3
@@ -73,7 +86,9 @@ class Keeper:
 
     def beat(self, now: float) -> None:
         """Save heartbeats and renew what is due at `now`. Raises: StorageError."""
-        running = list(self._board.running)
+        jobs = list(self._board.running)
+        running = [job for job in jobs if type(job) is Attempt]
+        self._renew_packs([job for job in jobs if type(job) is Pack], now)
         self._save_heartbeats(running)
         due = [attempt for attempt in running if now - attempt.kept_at >= self._due_s(attempt)]
         for first in range(0, len(due), MOST):
@@ -83,6 +98,19 @@ class Keeper:
                 if word != "ok" and self._board.runs(attempt) and not attempt.unwanted:
                     self._drop(attempt, word)
         self._forget_heartbeats()
+        short, long = news(self._paces(), now)
+        if short or long:
+            self._store.announce(short, long)
+
+    def _renew_packs(self, packs: list[Pack], now: float) -> None:
+        """Keep packs that wait long for a thread. Whatever has become of some instance or of the
+        entry: a pack is short, and what comes of it counts only where it is wanted."""
+        due = [pack for pack in packs if now - pack.kept_at >= self._renew_s]
+        for first in range(0, len(due), MOST):
+            part = due[first : first + MOST]
+            self._store.renew([pack.attempts[0] for pack in part])
+            for pack in part:
+                pack.kept_at = now
 
     def _due_s(self, attempt: Attempt) -> float:
         """Seconds between renewals; an activity that watches for cancellation learns it soon."""

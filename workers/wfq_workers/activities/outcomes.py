@@ -74,10 +74,11 @@ def worker_lost(attempt: Attempt) -> Dead:
     )
 
 
-def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int) -> list[Outcome]:
-    """This program has no such activity: look again later, here or elsewhere.
+def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int, why: str = "") -> list[Outcome]:
+    """This program cannot run the activity: look again later, here or elsewhere.
 
-    It counts as no attempt. Once `grace_ms` are over the instance is told, one time.
+    It has no such activity, unless `why` says otherwise. It counts as no attempt. Once
+    `grace_ms` are over the instance is told, one time.
     """
     extra = attempt.extra or {}
     since_ms: int = extra.get("unknown", now_ms)
@@ -89,7 +90,7 @@ def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int) -> list[Outcome]:
     message = attempt.message(unknown=since_ms, told=told, deliveries=None)
     outcomes: list[Outcome] = [_later(attempt, delay_ms, message)]
     if tell:
-        outcomes.insert(0, _unknown_note(attempt))
+        outcomes.insert(0, _unknown_note(attempt, why))
     return outcomes
 
 
@@ -130,8 +131,8 @@ def _failure_event(attempt: Attempt, failure: Failure) -> bytes:
     return orjson.dumps(event)
 
 
-def _unknown_note(attempt: Attempt) -> Note:
-    text = (
+def _unknown_note(attempt: Attempt, why: str) -> Note:
+    text = why or (
         f"no worker of queue {attempt.stream.queue!r} knows activity {attempt.name!r}; "
         "start one that registers it"
     )

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 from wfq.storage.activities import Outcome
 from wfq.storage.link import SyncLink
-from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.packs import Job
 from wfq_workers.activities.reader import Reader
 from wfq_workers.activities.reading import DEPTH, Reading, ReadPlan
 from wfq_workers.activities.reporter import Reporter
@@ -35,7 +35,7 @@ class PartedBoard(Board):
         #: Slots that reads under way may fill at once.
         self.reserved = 0
 
-    def settle(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
+    def settle(self, attempt: Job, outcomes: list[Outcome]) -> None:
         """Put outcomes in the line of the attempt's partition."""
         self.parts[attempt.stream.partition].settle(attempt, outcomes)
 

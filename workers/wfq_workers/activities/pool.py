@@ -12,7 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from wfq_workers.activities.attempt import Attempt
+from wfq_workers.activities.packs import Job
 
 log = logging.getLogger("wfq.activity")
 
@@ -26,8 +26,8 @@ class ThreadPool:
 
     def __init__(
         self,
-        run: Callable[[Attempt], None],
-        jobs: deque[Attempt],
+        run: Callable[[Job], None],
+        jobs: deque[Job],
         *,
         limit: int,
         name: str,
@@ -47,7 +47,7 @@ class ThreadPool:
         """Threads that were started."""
         return len(self._threads)
 
-    def submit(self, attempts: Iterable[Attempt]) -> None:
+    def submit(self, attempts: Iterable[Job]) -> None:
         """Put attempts in line; `kick` sees to it that they are run."""
         self._jobs.extend(attempts)
 
@@ -67,9 +67,9 @@ class ThreadPool:
                 return False
         return True
 
-    def take_waiting(self) -> list[Attempt]:
+    def take_waiting(self) -> list[Job]:
         """Return the attempts that no thread has begun; they will not be run."""
-        waiting: list[Attempt] = []
+        waiting: list[Job] = []
         while True:
             try:
                 waiting.append(self._jobs.popleft())

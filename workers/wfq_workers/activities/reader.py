@@ -11,13 +11,15 @@ import orjson
 
 from wfq import failpoints
 from wfq.errors import StorageError
-from wfq.storage.activities import Outcome
+from wfq.storage.activities import Outcome, Unmark
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import NEVER
+from wfq_workers.activities.execution import Where
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.packs import Job, Pack, PackDelivery, taken_apart
 from wfq_workers.activities.reading import Reading, ReadPlan
 from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
@@ -161,12 +163,18 @@ class Reader:
         """Wait no longer than to the next look for dead workers' attempts."""
         return max(1, min(LONGEST_BLOCK_MS, int((self._claim_at - now) * 1000)))
 
-    def _hand_out(self, deliveries: list[Delivery]) -> None:
+    def _hand_out(self, deliveries: list[Delivery | PackDelivery]) -> None:
         """Run what there are slots for; settle at once what cannot be run here."""
         now = time.monotonic()
         free = 0 if self._stop else self._board.free()
-        ready: list[Attempt] = []
+        ready: list[Job] = []
         for delivery in deliveries:
+            if isinstance(delivery, PackDelivery):
+                pack = self._pack(delivery, now, whole=len(ready) < free)
+                if pack is not None:
+                    self._board.admit(pack)
+                    ready.append(pack)
+                continue
             try:
                 attempt = Attempt(delivery, now)
             except MalformedMessage as exc:
@@ -191,16 +199,45 @@ class Reader:
             self._runner.start(ready)
             self._keeper.notice()
 
-    def _count_waits(self, attempts: list[Attempt]) -> None:
-        """Count how long first attempts have waited for a worker."""
+    def _count_waits(self, jobs: list[Job]) -> None:
+        """Count how long first attempts have waited for a worker; one of a pack tells of all."""
         now_ms, waits = self._store.now_ms(), self._counts.waits
-        for attempt in attempts:
+        for job in jobs:
+            attempt = job.attempts[0] if type(job) is Pack else job
+            assert type(attempt) is Attempt
             if attempt.number == 1 and attempt.deliveries == 1:
                 waits.add((now_ms - attempt.scheduled_ms) / 1000)
 
     def _shown(self, attempt: Attempt) -> str:
         """Return a name for the metrics: only those that this program has."""
         return attempt.name if self._runner.handler(attempt.name) is not None else "unknown"
+
+    def _pack(self, delivery: PackDelivery, now: float, *, whole: bool) -> Pack | None:
+        """The pack to run, unless it must be taken apart: see `packs`."""
+        attempts: list[Attempt] = []
+        for single in delivery.singles():
+            try:
+                attempt = Attempt(single, now)
+            except MalformedMessage as exc:
+                self._refuse(single, exc, packed=True)
+                whole = False
+                continue
+            attempts.append(attempt)
+            attempt.handler = self._runner.handler(attempt.name)
+            if attempt.handler is None or attempt.handler.where is not Where.THREAD:
+                whole = False
+        if not attempts:
+            self._store.forget(delivery.stream, delivery.entry_id)
+            return None
+        pack = Pack(attempts, now)
+        # Delivered before: one of them may have ended its worker, and would do so again.
+        if whole and delivery.deliveries == 1 and not delivery.mark:
+            return pack
+        outcomes = taken_apart(attempts)
+        if delivery.mark:
+            outcomes.append(Unmark(delivery.entry_id))
+        self._board.settle(pack, outcomes)
+        return None
 
     def _unknown(self, attempt: Attempt) -> list[Outcome]:
         self._counts.unknown += 1
@@ -214,8 +251,8 @@ class Reader:
         grace_ms = int(self._options.unknown_grace_s * 1000)
         return outcomes.unknown(attempt, now_ms=self._store.now_ms(), grace_ms=grace_ms)
 
-    def _refuse(self, delivery: Delivery, error: Exception) -> None:
-        stream, entry_id, instance_id, _, _ = delivery
+    def _refuse(self, delivery: Delivery, error: Exception, *, packed: bool = False) -> None:
+        stream, entry_id, instance_id, message, _ = delivery
         log.error(
             "dropping entry %s of %s for instance %s: %s",
             entry_id.decode(),
@@ -223,7 +260,9 @@ class Reader:
             escaped(instance_id),
             one_line(error),
         )
-        self._store.drop(stream, entry_id, one_line(error))
+        self._store.bury(stream, instance_id, message, one_line(error))
+        if not packed:
+            self._store.forget(stream, entry_id)
 
     # Attempts of others, and our own that an answer was lost for.
 
@@ -249,11 +288,15 @@ class Reader:
         if mine:
             self._take_over(mine)
 
-    def _take_over(self, deliveries: list[Delivery]) -> None:
+    def _take_over(self, deliveries: list[Delivery | PackDelivery]) -> None:
         """Hand out attempts that were delivered before, unless nobody wants them any more."""
-        wanted: list[Delivery] = []
+        wanted: list[Delivery | PackDelivery] = []
         now = time.monotonic()
         for delivery in deliveries:
+            if isinstance(delivery, PackDelivery):
+                # Taken apart; whoever runs its attempts then asks about each.
+                wanted.append(delivery)
+                continue
             try:
                 attempt = Attempt(delivery, now)
             except MalformedMessage:

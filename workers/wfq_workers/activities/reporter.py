@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 from wfq import failpoints
 from wfq.errors import StorageError
-from wfq.storage.activities import Completed
-from wfq_workers.activities.attempt import Attempt
+from wfq.storage.activities import Completed, Outcome, PackCompleted, Split, Unmark
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.exchange import NEVER
+from wfq_workers.activities.packs import Job, Pack
 from wfq_workers.activities.wires import Batches, ReportWire
 from wfq_workers.backoff import Backoff, one_line
 from wfq_workers.metrics.counts import ActivityCounts
@@ -50,7 +50,7 @@ class Reporter:
         self._refusals = 0
         #: Attempts whose outcomes are under way; what of them Redis has not taken; what
         #: follows when that is taken, if they must go one by one.
-        self._attempts: list[Attempt] = []
+        self._attempts: list[Job] = []
         self._batches: Batches = {}
         self._singles: list[Batches] = []
         self._give_up_at = NEVER
@@ -135,18 +135,25 @@ class Reporter:
         size = 0
         while done and len(attempts) < MOST and size < MOST_BYTES:
             attempt, outcomes = done.popleft()
+            if attempt.after is not None and attempt.after in attempts:
+                # What its pack was split into counts only while the entry is not acknowledged.
+                done.appendleft((attempt, outcomes))
+                break
             attempts.append(attempt)
-            result = attempt.result
-            if result:
-                tallies[attempt.name].add(result, attempt.took_s)
+            for one in attempt.settled if isinstance(attempt, Pack) else (attempt,):
+                if one.result:
+                    tallies[one.name].add(one.result, one.took_s)
             if outcomes:
                 batch = batches.get(attempt.stream)
                 if batch is None:
                     batches[attempt.stream] = outcomes
                 else:
                     batch += outcomes
-                if type(outcomes[0]) is Completed:
-                    size += len(outcomes[0].event)
+                first = outcomes[0]
+                if type(first) is Completed:
+                    size += len(first.event)
+                elif type(first) is PackCompleted:
+                    size += sum(map(len, first.events))
         if attempts and not batches:
             self._next()
 
@@ -172,15 +179,17 @@ class Reporter:
         self._refusals += 1
         if self._refusals < REFUSALS:
             return
-        left = [(stream, one) for stream, batch in self._batches.items() for one in batch]
+        left = [
+            (stream, group) for stream, batch in self._batches.items() for group in _by_entry(batch)
+        ]
         if len(left) == 1:
             log.error(
                 "the result of an activity of instance %s was refused, it will run again: %s",
-                left[0][1].instance_id,
+                _instance_of(left[0][1]),
                 one_line(error),
             )
         else:
-            self._singles = [{stream: [outcome]} for stream, outcome in left]
+            self._singles = [{stream: group} for stream, group in left]
         self._batches = {}
 
     def _give_up(self) -> None:
@@ -190,3 +199,21 @@ class Reporter:
         self.gave_up = True
         self._batches, self._singles, self._attempts = {}, [], []
         self._board.done.clear()
+
+
+def _by_entry(batch: list[Outcome]) -> list[list[Outcome]]:
+    """The outcomes of each entry, which count together."""
+    groups: dict[bytes, list[Outcome]] = {}
+    for outcome in batch:
+        groups.setdefault(outcome.entry_id, []).append(outcome)
+    return list(groups.values())
+
+
+def _instance_of(group: list[Outcome]) -> str:
+    """An instance that the outcomes are for; a pack has several."""
+    for outcome in group:
+        if isinstance(outcome, PackCompleted):
+            return str(outcome.events[0])
+        if not isinstance(outcome, Split | Unmark):
+            return outcome.instance_id
+    return "?"

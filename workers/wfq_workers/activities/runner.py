@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import random
 import time
@@ -13,14 +14,17 @@ import orjson
 
 from wfq.core.events import Failure, Payload
 from wfq.depends import DependencyScope
+from wfq.errors import PayloadLocked
 from wfq.registry import Registry
-from wfq.storage.activities import Completed, Retry
+from wfq.storage.activities import Completed, Outcome, Retry
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.asyncio_thread import EventLoopThread
 from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.board import Board
 from wfq_workers.activities.children import ChildFailed, ChildPool, NotStarted, locate
 from wfq_workers.activities.execution import Handler, Where, failure_of
+from wfq_workers.activities.pace import Pace
+from wfq_workers.activities.packs import SLOW_S, Job, Pack
 from wfq_workers.activities.pool import ThreadPool
 from wfq_workers.activities.watch import TimeoutWatch
 
@@ -36,11 +40,17 @@ class Runner:
         board: Board,
         now_ms: Callable[[], int],
         *,
+        consumer: str = "",
         processes: int | None = None,
+        grace_ms: int = 30_000,
     ) -> None:
         self._registry = registry
+        self._consumer = consumer
+        #: Packs that are in line or under way.
+        self._packs: dict[Pack, bool] = {}
         self._board = board
         self._now_ms = now_ms
+        self._grace_ms = grace_ms
         self._handlers: dict[str, Handler] = {}
         self._pool = ThreadPool(
             self._run, board.jobs, limit=board.slots + board.spare, name="wfq-activity"
@@ -67,21 +77,53 @@ class Runner:
             )
         return handler
 
-    def start(self, attempts: Iterable[Attempt]) -> None:
-        """Run attempts that have a slot and a handler."""
-        threaded: list[Attempt] = []
+    def paces(self) -> dict[str, Pace]:
+        """How long each activity takes, by name."""
+        return {name: handler.pace for name, handler in list(self._handlers.items())}
+
+    def start(self, jobs: Iterable[Job]) -> None:
+        """Run attempts and packs that have a slot and handlers."""
+        threaded: list[Job] = []
         looped: list[Attempt] = []
-        for attempt in attempts:
+        for attempt in jobs:
+            if type(attempt) is Pack:
+                self._packs[attempt] = True
+                threaded.append(attempt)
+                continue
+            assert type(attempt) is Attempt
             assert attempt.handler is not None
-            (looped if attempt.handler.where is Where.LOOP else threaded).append(attempt)
+            if attempt.handler.where is Where.LOOP:
+                looped.append(attempt)
+            else:
+                threaded.append(attempt)
         if threaded:
             self._pool.submit(threaded)
         if looped:
             self._loop.submit(looped)
 
-    def take_waiting(self) -> list[Attempt]:
-        """Withdraw the attempts that no thread has begun."""
+    def take_waiting(self) -> list[Job]:
+        """Withdraw the attempts and packs that no thread has begun."""
         return self._pool.take_waiting()
+
+    def split_slow(self, now: float) -> float:
+        """Split the packs that take too long; returns when to look again (monotonic)."""
+        again = math.inf
+        for pack in list(self._packs):
+            if pack.slow_at <= now:
+                pack.split(self._consumer, now, self._adopt)
+            again = min(again, pack.slow_at if not pack.was_split else math.inf)
+        return again
+
+    def _adopt(self, attempt: Attempt, outcomes: list[Outcome]) -> None:
+        """Go on with one attempt of a split pack by itself."""
+        assert attempt.handler is not None
+        assert attempt.after is not None
+        pack = attempt.after
+        self._board.admit(attempt)
+        attempt.handler.pace.note(SLOW_S * 2)
+        self._watch_timeouts(attempt, attempt.started_at)
+        self._packs.pop(pack, None)
+        self._board.finish_pack(pack, outcomes)
 
     def close(self) -> None:
         """Stop what still runs, as far as it can be stopped, and close the dependencies."""
@@ -94,32 +136,74 @@ class Runner:
 
     # In a thread of the pool.
 
-    def _run(self, attempt: Attempt) -> None:
+    def _run(self, job: Job) -> None:
+        if type(job) is Pack:
+            self._run_pack(job)
+            return
+        assert type(job) is Attempt
+        try:
+            outcome = self._outcome(job)
+        except NotStarted:
+            return
+        self._finish(job, outcome)
+        # The two refer to each other, and would be left to the garbage collector.
+        job.context = None
+
+    def _run_pack(self, pack: Pack) -> None:
+        outcome: list[Outcome] = []
+        attempt: Attempt | None = None
+        while (following := pack.next(outcome)) is not None:
+            attempt = following
+            attempt.started_at = attempt.beat_at = time.monotonic()
+            outcome = self._outcome(attempt, alone=False)
+            if not pack.was_split:
+                attempt.context = None
+        assert attempt is not None
+        if pack.was_split:
+            # It is the one that did not come back in time, and an attempt like any other now.
+            self._finish(attempt, outcome)
+            attempt.context = None
+            return
+        self._packs.pop(pack, None)
+        self._board.finish_pack(pack, pack.outcomes())
+
+    def _finish(self, attempt: Attempt, found: list[Outcome]) -> None:
+        note = found[0] if len(found) > 1 else None
+        outcome = found[-1] if found else None
+        self._board.finish(attempt, outcome, attempt.result, attempt.took_s, note=note)
+
+    def _outcome(self, attempt: Attempt, *, alone: bool = True) -> list[Outcome]:
+        """Run the attempt and return what to report of it. Raises: NotStarted."""
         handler = attempt.handler
         assert handler is not None
-        outcome: Completed | Retry | None
-        result = "completed"
         begin = time.monotonic()
+        attempt.result = "completed"
+        found: list[Outcome]
         try:
             if handler.where is Where.PROCESS:
                 payload = self._run_in_process(attempt)
             else:
-                if attempt.options is not None:
+                if alone and attempt.options is not None:
                     self._watch_timeouts(attempt)
                 payload = handler.run(attempt)
-            outcome = outcomes.succeeded(attempt, payload)
+                handler.pace.note(time.monotonic() - begin)
+            found = [outcomes.succeeded(attempt, payload)]
         except ChildFailed as exc:
-            outcome = self._failed(attempt, exc.failure, exc.names)
-            result = _word(outcome)
+            found = self._ended(attempt, self._failed(attempt, exc.failure, exc.names))
         except NotStarted:
-            return
+            raise
+        except PayloadLocked as exc:
+            attempt.result = ""
+            found = self._locked(attempt, exc)
         # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
         except BaseException as exc:
-            outcome = self._raised(attempt, exc)
-            result = _word(outcome)
-        self._board.finish(attempt, outcome, result, time.monotonic() - begin)
-        # The two refer to each other, and would be left to the garbage collector.
-        attempt.context = None
+            found = self._ended(attempt, self._raised(attempt, exc))
+        attempt.took_s = time.monotonic() - begin
+        return found
+
+    def _ended(self, attempt: Attempt, outcome: Completed | Retry | None) -> list[Outcome]:
+        attempt.result = _word(outcome)
+        return [] if outcome is None else [outcome]
 
     def _run_in_process(self, attempt: Attempt) -> Payload:
         assert attempt.handler is not None
@@ -156,6 +240,11 @@ class Runner:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
             outcome = outcomes.succeeded(attempt, await attempt.handler.run_async(attempt))
+        except PayloadLocked as exc:
+            attempt.result = ""
+            self._finish(attempt, self._locked(attempt, exc))
+            attempt.context = attempt.stop = None
+            return
         # SystemExit too: it would end the loop.
         except BaseException as exc:
             outcome = self._raised(attempt, exc)
@@ -169,6 +258,14 @@ class Runner:
             return None
         return self._failed(attempt, *failure_of(exc))
 
+    def _locked(self, attempt: Attempt, error: PayloadLocked) -> list[Outcome]:
+        """Leave an attempt whose input cannot be read here to a worker that can."""
+        if not (attempt.extra or {}).get("unknown"):
+            log.error("%r waits for another worker: %s", attempt, error)
+        return outcomes.unknown(
+            attempt, now_ms=self._now_ms(), grace_ms=self._grace_ms, why=str(error)
+        )
+
     def _failed(self, attempt: Attempt, failure: Failure, names: list[str]) -> Completed | Retry:
         log.warning(
             "activity %r of instance %s failed in attempt %d: %s",
@@ -180,9 +277,9 @@ class Runner:
         )
         return outcomes.failed(attempt, failure, names, now_ms=self._now_ms(), rand=random.random)
 
-    def _watch_timeouts(self, attempt: Attempt) -> None:
+    def _watch_timeouts(self, attempt: Attempt, started_at: float = 0.0) -> None:
         """Start the clock of an attempt that has timeouts, as its function is entered."""
-        attempt.started_at = attempt.beat_at = time.monotonic()
+        attempt.started_at = attempt.beat_at = started_at or time.monotonic()
         if attempt.start_to_close_ms is not None or attempt.heartbeat_ms is not None:
             self._watch.add(attempt)
 

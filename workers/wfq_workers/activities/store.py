@@ -8,6 +8,7 @@ from typing import Any
 
 from wfq.errors import StorageError
 from wfq.storage import activities
+from wfq.storage.activities import HandBack, Outcome, Unmark
 from wfq.storage.keys import Namespace
 from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink
 from wfq.storage.membership import server_now_ms
@@ -15,6 +16,7 @@ from wfq.storage.scripts import Argument
 from wfq.storage.slots import key_of
 from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage, Stream
 from wfq_workers.activities.outcomes import hand_back
+from wfq_workers.activities.packs import PackDelivery, taken_apart
 from wfq_workers.activities.wires import Batches
 
 #: Entries asked for at a time, when what a consumer holds is listed.
@@ -46,6 +48,7 @@ class ActivityStore:
             for queue in queues
             for partition in (range(namespace.partitions) if partitions is None else partitions)
         ]
+        self._queues = list(queues)
         self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
     def prepare(self) -> None:
@@ -59,8 +62,10 @@ class ActivityStore:
         self.reap()
         self.set_clock()
 
-    def claim(self, numbers: Sequence[int], count: int, idle_ms: int) -> list[Delivery]:
-        """Take over at most `count` attempts a stream that nobody renewed for `idle_ms`."""
+    def claim(
+        self, numbers: Sequence[int], count: int, idle_ms: int
+    ) -> list[Delivery | PackDelivery]:
+        """Take over at most `count` entries a stream that nobody renewed for `idle_ms`."""
         streams = [self.streams[n] for n in numbers]
         calls = [
             activities.claim_tasks(
@@ -69,18 +74,24 @@ class ActivityStore:
             for s in streams
         ]
         return [
-            (stream, m.entry_id, m.instance_id, m.value, m.deliveries)
-            for stream, messages in zip(streams, self.link.run_many(calls), strict=True)
-            for m in messages
+            _delivery(stream, *claimed)
+            for stream, entries in zip(streams, self.link.run_many(calls), strict=True)
+            for claimed in entries
         ]
 
-    def pending(self, consumer: str) -> list[Delivery]:
+    def pending(self, consumer: str) -> list[Delivery | PackDelivery]:
         """Return what `consumer` holds, without counting as a delivery."""
-        found: list[Delivery] = []
+        found: list[Delivery | PackDelivery] = []
         for stream in self.streams:
             for entry_id, deliveries in self._held(stream, consumer):
                 for _, fields in self._ask("XRANGE", stream.key, entry_id, entry_id):
-                    found.append((stream, entry_id, fields[0].decode(), fields[1], deliveries))
+                    mark = b""
+                    if len(fields) > 2:
+                        command = activities.mark_command(
+                            self.namespace, stream.partition, stream.queue, entry_id
+                        )
+                        mark = self.link.command(*command) or b""
+                    found.append(_delivery(stream, entry_id, fields, deliveries, mark))
         return found
 
     def _held(self, stream: Stream, consumer: str) -> Iterator[tuple[bytes, int]]:
@@ -101,14 +112,16 @@ class ActivityStore:
                 return
             first = b"(" + rows[-1][0]
 
-    def drop(self, stream: Stream, entry_id: bytes, reason: str) -> None:
-        """Remove an entry that cannot be read, and keep it as a dead letter."""
-        for _, fields in self._ask("XRANGE", stream.key, entry_id, entry_id):
-            self.link.command(
-                "XADD", self.namespace.dead(stream.partition), "MAXLEN", "~",
-                activities.DEAD_LETTERS, "*", "kind", "malformed", "queue", stream.queue,
-                "id", fields[0], "reason", reason, "message", b" ".join(fields[1:]),
-            )  # fmt: skip
+    def bury(self, stream: Stream, instance_id: str, message: bytes, reason: str) -> None:
+        """Keep a message that cannot be read as a dead letter."""
+        self.link.command(
+            "XADD", self.namespace.dead(stream.partition), "MAXLEN", "~",
+            activities.DEAD_LETTERS, "*", "kind", "malformed", "queue", stream.queue,
+            "id", instance_id, "reason", reason, "message", message,
+        )  # fmt: skip
+
+    def forget(self, stream: Stream, entry_id: bytes) -> None:
+        """Remove an entry of which nothing is to be run."""
         self.link.command("XACK", stream.key, activities.GROUP, entry_id)
         self.link.command("XDEL", stream.key, entry_id)
 
@@ -170,6 +183,15 @@ class ActivityStore:
         field = f"hb {attempt.instance_id} {attempt.task_id} {attempt.nonce}"
         self.link.command("HDEL", self.namespace.tasks(attempt.stream.partition), field)
 
+    def announce(self, short: Sequence[str], long: Sequence[str]) -> None:
+        """Tell orchestrators which activities are short, and which are not any more."""
+        for queue in self._queues:
+            self.link.commands(
+                activities.announce_commands(
+                    self.namespace, queue, short=short, long=long, now_ms=self.now_ms()
+                )
+            )
+
     def set_clock(self) -> None:
         """Read the server's clock, by which `now_ms` counts on."""
         before = time.monotonic()
@@ -215,6 +237,26 @@ class ActivityStore:
             wire.close()
 
 
+def _delivery(
+    stream: Stream, entry_id: bytes, fields: list[bytes], deliveries: int, mark: bytes
+) -> Delivery | PackDelivery:
+    if len(fields) > 2:
+        return PackDelivery(stream, entry_id, fields, deliveries, mark)
+    return stream, entry_id, fields[0].decode(), fields[1], deliveries
+
+
+def _given_back(pack: PackDelivery) -> list[Outcome]:
+    """A dead worker's pack as single attempts, any of which may have ended it."""
+    attempts = []
+    for single in pack.singles():
+        try:
+            attempts.append(Attempt(single, 0.0))
+        except MalformedMessage:
+            return []  # whoever claims it drops what nobody can read
+    outcomes = taken_apart(attempts, started=True)
+    return [*outcomes, Unmark(pack.entry_id)] if pack.mark else outcomes
+
+
 def release_worker(
     link: SyncLink, namespace: Namespace, queues: Sequence[str], worker_id: str
 ) -> int:
@@ -225,12 +267,15 @@ def release_worker(
     store = ActivityStore(link, namespace, queues, worker_id)
     batches: Batches = {}
     for delivery in store.pending(worker_id):
+        if isinstance(delivery, PackDelivery):
+            batches.setdefault(delivery.stream, []).extend(_given_back(delivery))
+            continue
         try:
             attempt = Attempt(delivery, 0.0)
         except MalformedMessage:
             continue  # whoever claims it drops it
         batches.setdefault(attempt.stream, []).append(hand_back(attempt, started=True))
-    released = sum(map(len, batches.values()))
+    released = sum(isinstance(one, HandBack) for batch in batches.values() for one in batch)
     link.run_many(
         [
             activities.complete(namespace, stream.partition, stream.queue, batch)

@@ -17,6 +17,7 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink, Wire, timeout_of
 from wfq.storage.scripts import Call
 from wfq_workers.activities.attempt import Delivery, Stream
+from wfq_workers.activities.packs import PackDelivery
 
 log = logging.getLogger("wfq.activity")
 
@@ -90,17 +91,20 @@ class ReadWire(_HotWire):
         self._late_at = time.monotonic() + (block_ms or 0) / 1000 + READ_MARGIN_S
         wire.send([command])
 
-    def receive(self) -> tuple[list[Delivery], dict[int, int]]:
+    def receive(self) -> tuple[list[Delivery | PackDelivery], dict[int, int]]:
         """Return what came, and how many entries each stream gave. Raises: StorageError."""
         assert self._wire is not None
-        deliveries: list[Delivery] = []
+        deliveries: list[Delivery | PackDelivery] = []
         found: dict[int, int] = {}
         for key, entries in self._wire.receive() or ():
             number = self._numbers[key]
             stream = self._streams[number]
             found[number] = len(entries)
             for entry_id, fields in entries:
-                deliveries.append((stream, entry_id, fields[0].decode(), fields[1], 1))
+                if len(fields) > 2:
+                    deliveries.append(PackDelivery(stream, entry_id, fields))
+                else:
+                    deliveries.append((stream, entry_id, fields[0].decode(), fields[1], 1))
         return deliveries, found
 
     def unblock(self) -> None:

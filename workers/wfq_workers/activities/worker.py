@@ -16,9 +16,11 @@ from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, timeout_of
 from wfq.urls import is_cluster
 from wfq_workers.activities import outcomes
+from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.exchange import Exchange
 from wfq_workers.activities.keeper import Keeper
 from wfq_workers.activities.options import ActivityOptions
+from wfq_workers.activities.packs import SLOW_S, Pack, taken_apart
 from wfq_workers.activities.parts import make_board, make_ends
 from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
@@ -54,9 +56,14 @@ class ActivityLoop:
         self._store = ActivityStore(self._link, namespace, options.queues, worker_id)
         self._board = make_board(self._store, options, parted=is_cluster(url))
         self._runner = Runner(
-            registry, self._board, self._store.now_ms, processes=options.processes
+            registry,
+            self._board,
+            self._store.now_ms,
+            consumer=worker_id,
+            processes=options.processes,
+            grace_ms=int(options.unknown_grace_s * 1000),
         )
-        self._keeper = Keeper(self._board, self._store, lease_s=options.lease_s)
+        self._keeper = Keeper(self._board, self._store, self._runner.paces, lease_s=options.lease_s)
         #: What this loop counts, for its metrics.
         self.counts = ActivityCounts()
         self._ends = make_ends(
@@ -69,6 +76,7 @@ class ActivityLoop:
             [*self._reporters, *self._readers],
             kick=self._runner.kick,
             widen=self._runner.widen,
+            split_slow=self._runner.split_slow,
         )
         self._stop_lock = threading.Lock()
         self._deadline = float("inf")
@@ -152,8 +160,11 @@ class ActivityLoop:
             thread.join()
 
     def _hand_back_waiting(self) -> None:
-        for attempt in self._runner.take_waiting():
-            self._board.finish(attempt, outcomes.hand_back(attempt, started=False))
+        for job in self._runner.take_waiting():
+            if isinstance(job, Pack):
+                self._board.finish_pack(job, taken_apart(job.attempts))
+            else:
+                self._board.finish(job, outcomes.hand_back(job, started=False))
 
     def _wait_until_idle(self) -> None:
         while self._board.running and time.monotonic() < self._deadline:
@@ -162,7 +173,13 @@ class ActivityLoop:
 
     def _hand_back_running(self) -> None:
         """Tell what outlived the grace period to end; what does not runs on elsewhere."""
-        late = list(self._board.running)
+        split_by = time.monotonic() + 10 * SLOW_S
+        while time.monotonic() < split_by and any(
+            isinstance(job, Pack) for job in list(self._board.running)
+        ):
+            self._board.wait_for_end(SLOW_S)
+        # A pack that is left here has just begun: it runs on elsewhere.
+        late = [job for job in list(self._board.running) if isinstance(job, Attempt)]
         if not late:
             return
         log.warning("%d activities did not end in time; handing them back", len(late))

@@ -20,7 +20,7 @@ from wfq.core.events import (
     Record,
 )
 from wfq.core.instance import Instance
-from wfq.core.ports import TurnAborted
+from wfq.core.ports import TurnAborted, TurnBlocked
 from wfq.core.turn import CONTINUED, FINAL, STALLED, Turn
 from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
@@ -265,6 +265,10 @@ class Batch:
         self.partition.engine.watch.turn(instance)
         try:
             return instance.apply(events, now_ms, nonce)
+        except TurnBlocked as exc:
+            log.error("instance %s is stalled: %s", instance.id, one_line(exc))
+            self.partition.set_aside(instance.id, str(exc))
+            raise StaleLease(f"the turn of instance {instance.id} cannot be run here") from None
         except TurnAborted:
             # Nothing of this batch is committed yet: it is read again, and then the
             # instance's events are recorded without running its code. Unless the abort was

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from wfq.core.turn import CONTINUED, FINAL, Turn
 from wfq.errors import TurnTooLarge
 from wfq.storage import instances, outbox, timers
 from wfq.storage.keys import Namespace
-from wfq.storage.partitions import DISPATCH_BATCH, DispatchMessage, InstanceCommit
+from wfq.storage.partitions import DISPATCH_BATCH, SHORT, DispatchMessage, InstanceCommit
 
 #: The activities of one turn, in the order of its tasks.
 Messages = list[DispatchMessage]
@@ -49,11 +50,18 @@ def created_ms(birth: Record) -> int:
 class CommitWriter:
     """Writes the parts of one partition's commits."""
 
-    __slots__ = ("_most_bytes", "_namespace", "_partition", "_queue")
+    __slots__ = ("_is_short", "_most_bytes", "_namespace", "_partition", "_queue")
 
     def __init__(
-        self, namespace: Namespace, partition: int, queue: str, *, most_bytes: int
+        self,
+        namespace: Namespace,
+        partition: int,
+        queue: str,
+        *,
+        most_bytes: int,
+        is_short: Callable[[str, str], bool] = lambda _queue, _name: False,
     ) -> None:
+        self._is_short = is_short
         self._namespace = namespace
         self._partition = partition
         self._queue = queue
@@ -169,7 +177,9 @@ class CommitWriter:
         # The next generation's history does not tell what was left to dispatch.
         most = len(dispatched) if turn.status == CONTINUED else DISPATCH_BATCH
         for queue, message, watched in dispatched[:most]:
-            if watched:
+            if watched == SHORT:
+                part.add("a", queue, message)
+            elif watched:
                 part.add("Y", queue, message, watched)
             else:
                 part.add("A", queue, message)
@@ -181,11 +191,17 @@ class CommitWriter:
     def _activity(
         self, instance: Instance, action: Action, nonce: str, now_ms: int, waits: bool
     ) -> DispatchMessage:
-        opts = action[4] or {}
-        watched = f"{action[1]} {nonce}" if "s" in opts and waits else ""
+        opts = action[4]
+        queue, watched = self._queue, ""
+        if opts is not None:
+            queue = opts.get("q", queue)
+            if waits and "s" in opts:
+                watched = f"{action[1]} {nonce}"
+        if not watched and self._is_short(queue, action[2]):
+            watched = SHORT
         run = f"{instance.inc}.{instance.gen}"
         message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
-        return opts.get("q", self._queue), message, watched
+        return queue, message, watched
 
     def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
         """The activities of a recorded turn from `offset` on, as its commit would add them."""

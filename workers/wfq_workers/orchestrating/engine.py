@@ -25,6 +25,8 @@ log = logging.getLogger("wfq.orchestrator")
 LOADING = 3
 #: Entries that one `put` looks at to get back under the bounds; some are busy.
 SEARCH = 8
+#: Activity queues of which short activities are known; the others' are all taken for long.
+MOST_QUEUES = 100
 
 
 @dataclass(slots=True)
@@ -168,6 +170,33 @@ class TurnWatch:
             return None
 
 
+class ShortActivities:
+    """The activities that workers found to be short: several may share a stream entry.
+
+    Only a hint: read now and then by the thread that deals partitions.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def has(self, queue: str, name: str) -> bool:
+        """Whether the activity is known to be short; a queue is asked about from now on."""
+        names = self._names.get(queue)
+        if names is None:
+            if len(self._names) >= MOST_QUEUES:
+                return False
+            names = self._names.setdefault(queue, frozenset())
+        return name in names
+
+    @property
+    def queues(self) -> list[str]:
+        """Queues whose short activities are of interest."""
+        return list(self._names)
+
+    def learn(self, queue: str, names: frozenset[str]) -> None:
+        self._names[queue] = names
+
+
 @dataclass
 class Engine:
     """The parts that lanes share. `lease_ms` is a partition lease without renewal."""
@@ -184,6 +213,7 @@ class Engine:
     #: What instances lacked code, as far as that was said.
     lacking: set[str] = field(default_factory=set)
     counts: TurnCounts = field(default_factory=TurnCounts)
+    short: ShortActivities = field(default_factory=ShortActivities)
     _counter: itertools.count[int] = field(default_factory=itertools.count)
     #: Servers that know the scripts.
     _taught: set[str] = field(default_factory=set)

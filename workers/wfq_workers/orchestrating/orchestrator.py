@@ -48,7 +48,10 @@ class OrchestratorLoop:
         lease_s: float = 5.0,
         turn_timeout_s: float = 10.0,
         lanes: int = LANES,
+        only: frozenset[int] | None = None,
     ) -> None:
+        #: The partitions of a caretaker, which are all that it takes; None: its share.
+        self.only = only
         #: What this loop counts, for its metrics.
         self.counts = TurnCounts()
         watch = TurnWatch(turn_timeout_s, self.counts)
@@ -62,7 +65,7 @@ class OrchestratorLoop:
         ]
         self._backoffs = [lane.backoff for lane in self._lanes]
         self._renewing = Leases(self.engine, self._lanes, self._wake)
-        self._ownership = Ownership(self.engine, self._lanes, self._wake)
+        self._ownership = Ownership(self.engine, self._lanes, self._wake, only)
         self._stopping = threading.Event()
         self._ready = threading.Event()
         self._waker, self._waked = socket.socketpair()

@@ -13,7 +13,9 @@ from collections.abc import Callable, Sequence
 
 from wfq.errors import StorageError
 from wfq.storage import partitions
+from wfq.storage.activities import short_command
 from wfq.storage.link import SyncLink
+from wfq.storage.membership import MEMBER_SILENT_MS
 from wfq.urls import is_cluster
 from wfq_workers.orchestrating.engine import Engine
 from wfq_workers.orchestrating.lane import Lane
@@ -22,7 +24,7 @@ log = logging.getLogger("wfq.orchestrator")
 
 #: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
 REPORT_S = 1.5
-SILENT_MS = 5_000
+SILENT_MS = MEMBER_SILENT_MS
 #: Seconds between looks at one partition that others hold.
 PROBE_S = 1.0
 #: Milliseconds after its expiry at which a lease that nobody took is up for adoption.
@@ -77,10 +79,18 @@ class Leases:
 class Ownership:
     """Deals partitions to lanes. Lives in a thread of its own."""
 
-    def __init__(self, engine: Engine, lanes: Sequence[Lane], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        lanes: Sequence[Lane],
+        wake: Callable[[], None],
+        only: frozenset[int] | None = None,
+    ) -> None:
         self._engine = engine
         self._lanes = lanes
         self._wake = wake
+        #: The partitions of a caretaker, which takes what is free and is no member.
+        self._only = only
         self._members: list[str] = [engine.worker_id]
         self._reported = 0.0
         self._look_again = [0.0] * engine.namespace.partitions
@@ -118,12 +128,18 @@ class Ownership:
         seconds, micros = link.command("TIME")
         now_ms = int(seconds) * 1000 + int(micros) // 1000
         engine.clock.set(now_ms)
-        _, rows = link.commands(
+        if self._only is not None:
+            return
+        queues = engine.short.queues
+        _, rows, *short = link.commands(
             [
                 ("ZADD", key, now_ms, engine.worker_id),
                 ("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf"),
+                *[short_command(engine.namespace, queue, now_ms) for queue in queues],
             ]
         )
+        for queue, names in zip(queues, short, strict=True):
+            engine.short.learn(queue, frozenset(name.decode() for name in names))
         members = sorted(row.decode() for row in rows) or [engine.worker_id]
         if members != self._members:
             self._members = members
@@ -183,6 +199,8 @@ class Ownership:
             # Members start their search at different places, so that they seldom collide.
             number = (offset + rank * total // len(members)) % total
             few = watch or len(members) > total
+            if self._only is not None and number not in self._only:
+                continue
             if few and (number - rank) % min(len(members), total) > 1:
                 continue
             if number not in busy and now >= self._look_again[number]:

@@ -8,7 +8,7 @@ from orjson import loads
 
 from wfq.core.events import T_NONCE, Record
 from wfq.core.instance import Instance
-from wfq.core.ports import TurnAborted
+from wfq.core.ports import TurnAborted, TurnBlocked
 from wfq.errors import NonDeterministicWorkflow
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Taken
@@ -40,7 +40,11 @@ class OwnedPartition:
         self.number = number
         limits = engine.host.limits
         self.writer = CommitWriter(
-            engine.namespace, number, engine.queue, most_bytes=limits.turn_bytes
+            engine.namespace,
+            number,
+            engine.queue,
+            most_bytes=limits.turn_bytes,
+            is_short=engine.short.has,
         )
         #: Events of one generation from which on to warn of its limit.
         self.many_events = limits.history_events // WARN_AT
@@ -167,6 +171,9 @@ class OwnedPartition:
             return Instance.load(instance_id, records, self.engine.host)
         except NonDeterministicWorkflow as exc:
             log.error("instance %s is stalled: %s", instance_id, one_line(exc, 1000))
+            return str(exc)
+        except TurnBlocked as exc:
+            log.error("instance %s is stalled: %s", instance_id, one_line(exc))
             return str(exc)
         except TurnAborted:
             return ABORTED
