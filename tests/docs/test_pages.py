@@ -28,7 +28,7 @@ from wfq_cli.app import cli
 #: Pages whose Python is that of the examples, word for word.
 EXCERPTS = DOCS / "patterns.md"
 #: Pages whose programs other tests run as files.
-AS_FILES = (ROOT / "README.md", DOCS / "quickstart.md")
+AS_FILES = (ROOT / "README.md", DOCS / "quickstart.md", DOCS / "testing.md")
 LANGUAGES = {"diff", "json", "python", "sh", "text", "toml"}
 
 

@@ -6,7 +6,10 @@ import asyncio
 import importlib.util
 import json
 import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,7 +18,7 @@ import httpx
 import pytest
 
 import wfq as wf
-from tests.servers import ROOT, Processes, poll
+from tests.servers import ROOT, Processes, clean_env, poll
 from wfq.storage import membership
 from wfq.storage.link import SyncLink
 
@@ -65,7 +68,21 @@ def test_every_example_is_tested() -> None:
     here = Path(__file__).read_text()
 
     for path in EXAMPLES.glob("*.py"):
-        assert f'serve("{path.stem}")' in here, path.name
+        name = path.name if path.stem.startswith("test_") else f'serve("{path.stem}")'
+        assert name in here, path.name
+
+
+def test_the_example_of_tests_passes(tmp_path: Path) -> None:
+    installed = any(point.value == "wfq.pytest_plugin" for point in entry_points(group="pytest11"))
+    plugin = [] if installed else ["-p", "wfq.pytest_plugin"]
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey", *plugin,
+         "-c", "/dev/null", "--rootdir", str(tmp_path), str(EXAMPLES / "test_purchase_order.py")],
+        cwd=tmp_path, env=clean_env(), capture_output=True, text=True,
+    )  # fmt: skip
+
+    assert "4 passed" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_chain_passes_results_on(serve: Callable[[str], Example]) -> None:
