@@ -7,6 +7,7 @@ from hashlib import sha256
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from wfq import tracing
 from wfq.management.rerun import SAME_INPUT
 from wfq.storage.keys import check_new_instance_id
 from wfq_server import parameters
@@ -45,9 +46,10 @@ class Handlers:
         start_at = parameters.start_at(request)
         body = await read_json(request, limit=self._max_body)
         value = None if body is None else body.value
-        started = await self._client.start_once(
-            name, payload=value, instance_id=instance_id, start_at=start_at, app_id=app_id
-        )
+        with tracing.incoming(request.headers.get("traceparent")):
+            started = await self._client.start_once(
+                name, payload=value, instance_id=instance_id, start_at=start_at, app_id=app_id
+            )
         return accepted(request, started)
 
     def _new_id(self, request: Request, name: str, app_id: str | None) -> str | None:

@@ -15,7 +15,7 @@ from tests.house.sources import Import, imports, modules
 #: From the bottom to the top; a name stands for itself and what is in it. The longest name that
 #: fits a module decides. A new module of `wfq` has to be put into its place here.
 LAYERS = (
-    ("wfq.errors", "wfq.durations", "wfq.failpoints", "wfq.jsontext", "wfq.urls"),
+    ("wfq.errors", "wfq.durations", "wfq.failpoints", "wfq.jsontext", "wfq.tracing", "wfq.urls"),
     ("wfq.core",),
     (
         "wfq.activity_context",

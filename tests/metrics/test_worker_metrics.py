@@ -102,8 +102,8 @@ def test_everything_that_a_worker_does_is_counted(serve: Serve, valkey_url: str)
     assert found["wfq_turn_seconds_count"] == 11
     assert found["wfq_events_total"] == 11
     assert 1 <= found["wfq_commits_total"] <= 11
-    assert found["wfq_cache_hits_total"] == 7
-    assert found["wfq_cache_misses_total"] == 0
+    # All but the starts; those too where a partition was taken after them.
+    assert 7 <= found["wfq_cache_hits_total"] + found["wfq_cache_misses_total"] <= 11
     assert found["wfq_partitions_owned"] == 16
     assert found["wfq_activity_slots"] == 64
     assert found['wfq_redis_errors_total{role="activity"}'] == 0

@@ -26,6 +26,7 @@ from wfq.naming import workflow_ref
 from wfq.storage import instances
 from wfq.storage.instances import NewInstance, Snapshot
 from wfq.storage.keys import check_new_instance_id, check_queue
+from wfq.tracing import with_trace
 
 #: Where a birth record keeps the digest.
 REQUEST = "request"
@@ -59,7 +60,7 @@ def start_once(
         input=None if value is None else _encoded(scope, value, "input of workflow", name),
         # Without an id of the caller's there is nothing to repeat. The digest is a payload:
         # where payloads are encrypted, nobody learns from it which inputs are equal.
-        extra=None if instance_id is None else {REQUEST: _payload(scope, digest, name)},
+        extra=with_trace(None if instance_id is None else {REQUEST: _payload(scope, digest, name)}),
         due_ms=(yield from when_due(start_at)),
         policy="error",
     )

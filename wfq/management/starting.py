@@ -26,6 +26,7 @@ from wfq.naming import workflow_ref
 from wfq.storage import instances
 from wfq.storage.instances import NewInstance, ReusePolicy, StartReply
 from wfq.storage.keys import check_new_instance_id, check_queue
+from wfq.tracing import with_trace
 
 Workflow = Callable[..., Any] | str
 
@@ -241,7 +242,7 @@ def _prepare(scope: Scope, workflow: Workflow, options: StartOptions) -> Operati
         yield Command(("SADD", scope.namespace.queues, queue))
         scope.told_queues.add(queue)
     due = yield from when_due(options.start_at)
-    extra = {"tags": tags} if tags else None
+    extra = with_trace({"tags": tags} if tags else None)
     return _Prepared(name, output_type, queue, scope.codec, policy, extra, due)
 
 

@@ -29,6 +29,7 @@ from wfq.registry import Registry
 from wfq_workers.activities.asyncio_thread import EventLoopThread
 from wfq_workers.activities.attempt import Attempt, Stream
 from wfq_workers.activities.execution import Handler, failure_of
+from wfq_workers.tracing import traced
 
 #: Bytes of a payload that passes between worker and child; the worker knows the real limit.
 NO_LIMIT = 1 << 40
@@ -79,7 +80,9 @@ class ChildProgram:
         try:
             delivery = (_NO_STREAM, b"", request["instance"], request["message"].encode(), 1)
             attempt = self._attempt = Attempt(delivery, 0.0)
-            return ["done", self._run(self._handler(request), attempt)]
+            # The worker has the span; what is started from here belongs to its trace.
+            with traced(None, attempt):
+                return ["done", self._run(self._handler(request), attempt)]
         except BaseException as exc:
             return ["failed", *failure_of(exc)]
         finally:

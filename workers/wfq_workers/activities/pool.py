@@ -104,7 +104,8 @@ class ThreadPool:
                 run(attempt)
             except BaseException:
                 # `run` turns whatever an activity raises into a failure: this is our bug.
-                log.exception("the outcome of %r was lost in the worker", attempt)
+                facts = {"instance_id": getattr(attempt, "instance_id", "several")}
+                log.exception("the outcome of %r was lost in the worker", attempt, extra=facts)
 
     def _park(self, lock: threading.Lock) -> None:
         """Wait to be woken, unless there is something to do after all."""

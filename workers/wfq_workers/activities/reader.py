@@ -184,7 +184,12 @@ class Reader:
                 self._board.settle(attempt, [outcomes.hand_back(attempt, started=False)])
                 continue
             if attempt.deliveries > self._options.max_deliveries:
-                log.error("%r ended %d workers; giving it up", attempt, attempt.deliveries - 1)
+                log.error(
+                    "%r ended %d workers; giving it up",
+                    attempt,
+                    attempt.deliveries - 1,
+                    extra={"instance_id": attempt.instance_id, "activity": attempt.name},
+                )
                 self._counts.tallies[self._shown(attempt)].lost += 1
                 self._board.settle(attempt, [outcomes.worker_lost(attempt)])
                 continue
@@ -246,7 +251,7 @@ class Reader:
                 "no activity %r in this program; instance %s waits for a worker that has it",
                 escaped(attempt.name),
                 attempt.instance_id,
-                extra={"instance_id": attempt.instance_id},
+                extra={"instance_id": attempt.instance_id, "activity": escaped(attempt.name)},
             )
         grace_ms = int(self._options.unknown_grace_s * 1000)
         return outcomes.unknown(attempt, now_ms=self._store.now_ms(), grace_ms=grace_ms)
@@ -259,6 +264,7 @@ class Reader:
             stream.key,
             escaped(instance_id),
             one_line(error),
+            extra={"instance_id": escaped(instance_id)},
         )
         self._store.bury(stream, instance_id, message, one_line(error))
         if not packed:

@@ -187,6 +187,7 @@ class Reporter:
                 "the result of an activity of instance %s was refused, it will run again: %s",
                 _instance_of(left[0][1]),
                 one_line(error),
+                extra={"instance_id": _instance_of(left[0][1])},
             )
         else:
             self._singles = [{stream: group} for stream, group in left]

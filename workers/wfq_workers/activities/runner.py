@@ -27,6 +27,7 @@ from wfq_workers.activities.pace import Pace
 from wfq_workers.activities.packs import SLOW_S, Job, Pack
 from wfq_workers.activities.pool import ThreadPool
 from wfq_workers.activities.watch import TimeoutWatch
+from wfq_workers.tracing import find_tracer, traced
 
 log = logging.getLogger("wfq.activity")
 
@@ -52,6 +53,7 @@ class Runner:
         self._now_ms = now_ms
         self._grace_ms = grace_ms
         self._handlers: dict[str, Handler] = {}
+        self._tracer = find_tracer()
         self._pool = ThreadPool(
             self._run, board.jobs, limit=board.slots + board.spare, name="wfq-activity"
         )
@@ -185,7 +187,7 @@ class Runner:
             else:
                 if alone and attempt.options is not None:
                     self._watch_timeouts(attempt)
-                payload = handler.run(attempt)
+                payload = self._run_here(handler, attempt)
                 handler.pace.note(time.monotonic() - begin)
             found = [outcomes.succeeded(attempt, payload)]
         except ChildFailed as exc:
@@ -205,7 +207,17 @@ class Runner:
         attempt.result = _word(outcome)
         return [] if outcome is None else [outcome]
 
+    def _run_here(self, handler: Handler, attempt: Attempt) -> Payload:
+        if self._tracer is None and attempt.extra is None:
+            return handler.run(attempt)
+        with traced(self._tracer, attempt):
+            return handler.run(attempt)
+
     def _run_in_process(self, attempt: Attempt) -> Payload:
+        with traced(self._tracer, attempt):
+            return self._run_by_child(attempt)
+
+    def _run_by_child(self, attempt: Attempt) -> Payload:
         assert attempt.handler is not None
         # Payloads go there plain: only the worker knows the codec that hides them.
         plain = self._registry.decode_plain
@@ -239,7 +251,12 @@ class Runner:
         try:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
-            outcome = outcomes.succeeded(attempt, await attempt.handler.run_async(attempt))
+            if self._tracer is None and attempt.extra is None:
+                payload = await attempt.handler.run_async(attempt)
+            else:
+                with traced(self._tracer, attempt):
+                    payload = await attempt.handler.run_async(attempt)
+            outcome = outcomes.succeeded(attempt, payload)
         except PayloadLocked as exc:
             attempt.result = ""
             self._finish(attempt, self._locked(attempt, exc))
@@ -261,7 +278,12 @@ class Runner:
     def _locked(self, attempt: Attempt, error: PayloadLocked) -> list[Outcome]:
         """Leave an attempt whose input cannot be read here to a worker that can."""
         if not (attempt.extra or {}).get("unknown"):
-            log.error("%r waits for another worker: %s", attempt, error)
+            log.error(
+                "%r waits for another worker: %s",
+                attempt,
+                error,
+                extra={"instance_id": attempt.instance_id, "activity": attempt.name},
+            )
         return outcomes.unknown(
             attempt, now_ms=self._now_ms(), grace_ms=self._grace_ms, why=str(error)
         )

@@ -77,6 +77,7 @@ class Batch:
         "_news",
         "_started",
         "_stays",
+        "_traced",
         "instance_id",
         "last_entry",
         "partition",
@@ -105,6 +106,8 @@ class Batch:
         #: seconds since the start. Counted once the commit is taken.
         self._started: list[str] = []
         self._ended: list[tuple[str, str, float]] = []
+        #: What this commit ends, for traces; empty where nobody traces.
+        self._traced: list[tuple[Cached, Turn]] = []
 
     def take(self, entry_id: bytes, fields: list[bytes]) -> None:
         """Add one stream entry: pairs of instance id and event."""
@@ -248,6 +251,8 @@ class Batch:
             if draft.ended:
                 taken_s = (turn.now_ms - cached.created_ms) / 1000
                 self._ended.append((cached.instance.name, turn.status, taken_s))
+                if engine.tracer is not None:
+                    self._traced.append((cached, turn))
             if draft.rest:
                 self.rest.append((instance_id, draft.cursor, draft.rest))
         engine.watch.end()
@@ -266,7 +271,12 @@ class Batch:
         try:
             return instance.apply(events, now_ms, nonce)
         except TurnBlocked as exc:
-            log.error("instance %s is stalled: %s", instance.id, one_line(exc))
+            log.error(
+                "instance %s is stalled: %s",
+                instance.id,
+                one_line(exc),
+                extra={"instance_id": instance.id},
+            )
             self.partition.set_aside(instance.id, str(exc))
             raise StaleLease(f"the turn of instance {instance.id} cannot be run here") from None
         except TurnAborted:
@@ -277,13 +287,22 @@ class Batch:
                 self.partition.set_aside(instance.id, ABORTED)
             raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
         except Exception as exc:
-            log.exception("instance %s is stalled: its turn failed inside wfq", instance.id)
+            log.exception(
+                "instance %s is stalled: its turn failed inside wfq",
+                instance.id,
+                extra={"instance_id": instance.id},
+            )
             self.partition.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
             raise StaleLease(f"the turn of instance {instance.id} failed") from exc
 
     def _set_aside(self, instance_id: str, why: Exception) -> StaleLease:
         """Have the batch read again, and the instance's events recorded without its code."""
-        log.error("instance %s is stalled: %s", instance_id, one_line(why, 1000))
+        log.error(
+            "instance %s is stalled: %s",
+            instance_id,
+            one_line(why, 1000),
+            extra={"instance_id": instance_id},
+        )
         self.partition.set_aside(instance_id, one_line(why, 1000))
         return StaleLease(f"the turn of instance {instance_id} cannot be committed")
 
@@ -295,6 +314,7 @@ class Batch:
                 "most %d: call ctx.continue_as_new() in time",
                 instance.id, escaped(instance.name), instance.length,
                 self.partition.engine.host.limits.history_events,
+                extra={"instance_id": instance.id},
             )  # fmt: skip
 
     def _warn_of_code(self, instance: Instance, turn: Turn) -> None:
@@ -306,7 +326,13 @@ class Batch:
         engine.lacking.add(reason)
         grace_s = engine.host.limits.unknown_grace_ms / 1000
         then = f"STALLED unless some comes within {grace_s:g} s" if turn.lacks_code else "STALLED"
-        log.warning("instance %s waits for code: %s; %s", instance.id, escaped(reason), then)
+        log.warning(
+            "instance %s waits for code: %s; %s",
+            instance.id,
+            escaped(reason),
+            then,
+            extra={"instance_id": instance.id},
+        )
 
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""
@@ -347,6 +373,23 @@ class Batch:
             counts.started[name] += 1
         for name, status, taken_s in self._ended:
             counts.ended[name, status].add(taken_s)
+        if self._traced:
+            self._trace()
+
+    def _trace(self) -> None:
+        tracer = self.partition.engine.tracer
+        assert tracer is not None
+        for cached, turn in self._traced:
+            instance = cached.instance
+            tracer.workflow(
+                instance.id,
+                instance.inc,
+                instance.birth,
+                turn.actions[-1] if turn.actions else None,
+                name=instance.name,
+                start_ms=cached.created_ms,
+                end_ms=turn.now_ms,
+            )
 
     # --- suspect mode
 

@@ -25,6 +25,8 @@ from wfq.errors import TurnTooLarge
 from wfq.storage import instances, outbox, timers
 from wfq.storage.keys import Namespace
 from wfq.storage.partitions import DISPATCH_BATCH, SHORT, DispatchMessage, InstanceCommit
+from wfq.tracing import TRACE
+from wfq_workers.tracing import Tracer, given_to
 
 #: The activities of one turn, in the order of its tasks.
 Messages = list[DispatchMessage]
@@ -50,7 +52,7 @@ def created_ms(birth: Record) -> int:
 class CommitWriter:
     """Writes the parts of one partition's commits."""
 
-    __slots__ = ("_is_short", "_most_bytes", "_namespace", "_partition", "_queue")
+    __slots__ = ("_is_short", "_most_bytes", "_namespace", "_partition", "_queue", "_tracer")
 
     def __init__(
         self,
@@ -60,7 +62,9 @@ class CommitWriter:
         *,
         most_bytes: int,
         is_short: Callable[[str, str], bool] = lambda _queue, _name: False,
+        tracer: Tracer | None = None,
     ) -> None:
+        self._tracer = tracer
         self._is_short = is_short
         self._namespace = namespace
         self._partition = partition
@@ -144,10 +148,11 @@ class CommitWriter:
         # An ended run sets no timers; what it scheduled without waiting still runs.
         waits = not turn.ended
         dispatched: Messages = []
+        extra = self._trace(instance)
         for index, action in enumerate(turn.actions):
             code = action[0]
             if code == SCHEDULE_TASK:
-                dispatched.append(self._activity(instance, action, nonce, now_ms, waits))
+                dispatched.append(self._activity(instance, action, nonce, now_ms, waits, extra))
                 opts = action[4]
                 if opts is not None and "s" in opts and waits:
                     part.add(
@@ -169,7 +174,7 @@ class CommitWriter:
                     member = timers.timer_member(self._queue, instance.id, action[1], nonce)
                     part.add("T", action[3], member)
             elif code == START_CHILD:
-                self._child(part, instance, action, turn)
+                self._child(part, instance, action, turn, extra)
             elif code == SEND_EVENT:
                 self._send_event(part, action, f"{nonce}.{index}")
             elif code == START_DETACHED:
@@ -188,8 +193,22 @@ class CommitWriter:
             draft.cursor = f"{nonce} {most}"
             part.add("U", draft.cursor)
 
+    def _trace(self, instance: Instance) -> dict[str, str] | None:
+        """What goes along with the activities and children of an instance: its trace."""
+        if self._tracer is not None:
+            found = self._tracer.workflow_context(instance.id, instance.inc, instance.birth)
+            return {TRACE: found}
+        given = given_to(instance.birth)
+        return {TRACE: given} if given else None
+
     def _activity(
-        self, instance: Instance, action: Action, nonce: str, now_ms: int, waits: bool
+        self,
+        instance: Instance,
+        action: Action,
+        nonce: str,
+        now_ms: int,
+        waits: bool,
+        extra: dict[str, str] | None,
     ) -> DispatchMessage:
         opts = action[4]
         queue, watched = self._queue, ""
@@ -200,7 +219,7 @@ class CommitWriter:
         if not watched and self._is_short(queue, action[2]):
             watched = SHORT
         run = f"{instance.inc}.{instance.gen}"
-        message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, None])
+        message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, extra])
         return queue, message, watched
 
     def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
@@ -208,7 +227,10 @@ class CommitWriter:
         tasks = [action for action in record[T_ACTIONS] if action[0] == SCHEDULE_TASK]
         nonce, now_ms = record[T_NONCE], record[T_NOW]
         waits = record[T_ACTIONS][-1][0] not in TERMINAL
-        return [self._activity(instance, task, nonce, now_ms, waits) for task in tasks[offset:]]
+        extra = self._trace(instance)
+        return [
+            self._activity(instance, task, nonce, now_ms, waits, extra) for task in tasks[offset:]
+        ]
 
     def _forget_tasks(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
         """What waits for open activities of an ended run goes: retries, timeouts, heartbeats."""
@@ -227,13 +249,20 @@ class CommitWriter:
                 part.add("z", member)
                 part.add("h", f"s {instance.id} {task_id} {nonce}")
 
-    def _child(self, part: InstanceCommit, instance: Instance, action: Action, turn: Turn) -> None:
+    def _child(
+        self,
+        part: InstanceCommit,
+        instance: Instance,
+        action: Action,
+        turn: Turn,
+        trace: dict[str, str] | None,
+    ) -> None:
         nonce, now_ms = turn.nonce, turn.now_ms
         _, task_id, name, child_id, payload, opts = action
         options = opts or {}
         inc = f"{nonce}.{task_id}"
         parent = [instance.id, instance.inc, task_id, nonce]
-        extra = {"noinput": True} if options.get("n") else None
+        extra = {**(trace or {}), **({"noinput": True} if options.get("n") else {})} or None
         tail = [inc, 0, name, payload, parent, extra]
         queue = options.get("q", self._queue)
         taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])

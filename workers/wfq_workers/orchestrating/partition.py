@@ -45,6 +45,7 @@ class OwnedPartition:
             engine.queue,
             most_bytes=limits.turn_bytes,
             is_short=engine.short.has,
+            tracer=engine.tracer,
         )
         #: Events of one generation from which on to warn of its limit.
         self.many_events = limits.history_events // WARN_AT
@@ -170,16 +171,30 @@ class OwnedPartition:
                 watch.load(instance_id)
             return Instance.load(instance_id, records, self.engine.host)
         except NonDeterministicWorkflow as exc:
-            log.error("instance %s is stalled: %s", instance_id, one_line(exc, 1000))
+            log.error(
+                "instance %s is stalled: %s",
+                instance_id,
+                one_line(exc, 1000),
+                extra={"instance_id": instance_id},
+            )
             return str(exc)
         except TurnBlocked as exc:
-            log.error("instance %s is stalled: %s", instance_id, one_line(exc))
+            log.error(
+                "instance %s is stalled: %s",
+                instance_id,
+                one_line(exc),
+                extra={"instance_id": instance_id},
+            )
             return str(exc)
         except TurnAborted:
             return ABORTED
         except Exception as exc:
             # Whatever is wrong with one instance, the others of its partition go on.
-            log.exception("instance %s is stalled: it cannot be loaded", instance_id)
+            log.exception(
+                "instance %s is stalled: it cannot be loaded",
+                instance_id,
+                extra={"instance_id": instance_id},
+            )
             return f"it cannot be loaded: {one_line(exc)}"
         finally:
             if replays:

@@ -108,6 +108,11 @@ class Forwarder:
             failpoints.hit("sched.after_deliver")
         for (_, message), word in zip(some, words, strict=True):
             if word in ("unknown", "finished"):
-                log.info("message for instance %s was dropped: %s", message.target, word)
+                log.info(
+                    "message for instance %s was dropped: %s",
+                    message.target,
+                    word,
+                    extra={"instance_id": message.target},
+                )
         wire.send([outbox.trim_command(namespace, source, [entry for entry, _ in some])])
         wire.receive()
