@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from wfq.checker import Report, check_instance, check_namespace
+from wfq.checker import Report, check_namespace
+from wfq.checker.explain import explain_instance, told_in_full
 from wfq.checker.repair import repair_namespace
-from wfq.errors import StorageError
+from wfq.errors import InstanceNotFound, StorageError
 from wfq.storage.membership import live_workers
 from wfq.storage.opening import is_memory
-from wfq_cli import exits, render, serving
+from wfq_cli import exits, render
 from wfq_cli.render import Column, Row
 from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, output_option, target_options
@@ -64,24 +65,12 @@ def explain(instance_id: str) -> None:
     target = Target.current()
     with open_session(target) as session:
         state = session.state(instance_id)
-        report = check_instance(session.link, session.namespace, instance_id)
-        explanation = report.explanations.get(instance_id)
-        lack = serving.lack(serving.live(session), state.app_id, state.name)
-        if explanation is not None and lack:
-            explanation = f"{explanation}; {lack}"
-        document: Row = {
-            "instance_id": instance_id,
-            "runtime_status": state.runtime_status.name,
-            "explanation": explanation or f"it has ended: {state.runtime_status.name}",
-            "violations": [str(violation) for violation in report.violations],
-        }
-        pairs = [
-            ("instance", instance_id),
-            ("status", state.runtime_status.name),
-            ("why", document["explanation"]),
-            *(("wrong", violation) for violation in document["violations"]),
-        ]
-        render.print_one(document, target.output, pairs, ident=instance_id)
+        status = state.runtime_status.name
+        told = explain_instance(session.link, session.namespace, instance_id, status)
+        if told is None:
+            raise InstanceNotFound(f"no workflow instance {instance_id!r} any more", instance_id)
+        pairs = [("instance", instance_id), ("status", status), *told_in_full(told)]
+        render.print_one(told.document(), target.output, pairs, ident=instance_id)
 
 
 def _row(check: str, result: str, detail: str) -> Row:

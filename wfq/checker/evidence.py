@@ -111,6 +111,10 @@ class Evidence:
         """The activity queue of an activity task."""
         return str((task.action[4] or {}).get("q", self.queue))
 
+    def retry_due(self, task: Open) -> int | None:
+        """When the next attempt of an activity task is due; None without one."""
+        return self.look.timers.get(self._retry(task))
+
     def _retry(self, task: Open) -> str:
         return retry_member(self.activity_queue(task), *self._task(task))
 
