@@ -192,8 +192,12 @@ class _Explainer:
     # --- turns
 
     def _lack_of_orchestrators(self) -> str:
+        name = self._evidence.state.fields.get("name", "")
         own = "" if self._queue == "default" else f" --app-id {self._queue}"
-        return f"no worker of {self._queue!r} is alive: 'wfq worker APP{own}' starts one"
+        return (
+            f"no worker of {self._queue!r} is running; {name!r} waits for one "
+            f"('wfq worker APP{own}')"
+        )
 
     def _unregistered(self) -> str:
         """What is to be done where live workers do not have its workflow; "" where they do."""
