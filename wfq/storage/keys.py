@@ -8,6 +8,7 @@ key                                    type        holds, and until when
 ``wfq:{ns}:workers``                   sorted set  worker id, last heartbeat ms; swept
 ``wfq:{ns}:members:<queue>``           sorted set  orchestrators of a queue, last report ms; swept
 ``wfq:{ns}:short:<queue>``             sorted set  short activities of a queue, said when; swept
+``wfq:{ns}:turn:<name>``               string      who looks around for all; has a TTL
 ``wfq:{ns}:worker:<id>``               string      what a worker registered; has a TTL
 ``wfq:{ns}:about:<queue>``              hash        workflow -> its picture and input schema
 ``wfq:{ns:p}:instance:<id>``           hash        one instance; until purged
@@ -56,7 +57,7 @@ PARTITION_KEYS = (
     "dead",
     "sweep",
 )
-NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "worker:", "about:")
+NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "turn:", "worker:", "about:")
 
 #: Partitions of a new namespace. Fixed at its creation, since it decides where an id lives.
 DEFAULT_PARTITIONS = 16
@@ -189,6 +190,10 @@ class Namespace:
     def short(self, queue: str) -> str:
         """The activities of a queue that were found to be short."""
         return f"wfq:{{{self.name}}}:short:{queue}"
+
+    def turn(self, name: str) -> str:
+        """Who does now what one worker is to do now and then."""
+        return f"wfq:{{{self.name}}}:turn:{name}"
 
     def worker(self, worker_id: str) -> str:
         return f"wfq:{{{self.name}}}:worker:{worker_id}"

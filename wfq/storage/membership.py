@@ -18,6 +18,8 @@ from wfq.storage.link import AsyncLink, SyncLink
 SCHEMA = 1
 #: A worker that has not reported for so long is taken for gone.
 WORKER_TTL_MS = 15_000
+#: Reports of workers for each that sweeps those away that are long gone.
+SWEEP_ONE_IN = 10
 #: An orchestrator that has not reported to its queue for so long is gone.
 MEMBER_SILENT_MS = 5_000
 
@@ -76,16 +78,30 @@ def server_now_ms(link: SyncLink) -> int:
     return int(seconds) * 1000 + int(micros) // 1000
 
 
+def turn_command(
+    namespace: Namespace, name: str, worker_id: str, period_ms: int
+) -> tuple[str | int, ...]:
+    """Ask whether it is this worker's turn to do what one worker is to do now and then.
+
+    Nil: another has had it within `period_ms`. A turn that is not used is only late.
+    """
+    return ("SET", namespace.turn(name), worker_id, "NX", "PX", period_ms)
+
+
 def register_worker(link: SyncLink, namespace: Namespace, info: WorkerInfo) -> None:
     """Report a worker alive, with what it serves; it is forgotten after `WORKER_TTL_MS`."""
     now = server_now_ms(link)
     document = orjson.dumps(info.details)
-    link.command("SET", namespace.worker(info.worker_id), document, "PX", WORKER_TTL_MS)
-    link.command("ZADD", namespace.workers, now, info.worker_id)
-    link.command("ZREMRANGEBYSCORE", namespace.workers, "-inf", now - 10 * WORKER_TTL_MS)
+    commands: list[tuple[str | bytes | int, ...]] = [
+        ("SET", namespace.worker(info.worker_id), document, "PX", WORKER_TTL_MS),
+        ("ZADD", namespace.workers, now, info.worker_id),
+    ]
+    if not now % SWEEP_ONE_IN:
+        commands.append(("ZREMRANGEBYSCORE", namespace.workers, "-inf", now - 10 * WORKER_TTL_MS))
     queues = info.details.get("queues")
     if queues:
-        link.command("SADD", namespace.queues, *queues)
+        commands.append(("SADD", namespace.queues, *queues))
+    link.commands(commands)
 
 
 def publish_workflows(

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from wfq.storage import scripts
+from wfq.storage.activities import SHORT_FOR_MS
 from wfq.storage.keys import Namespace
 from wfq.storage.scripts import Argument, Call
 
@@ -130,6 +131,29 @@ def waiting(
         return Waiting(int(entries), seen.decode(), bool(found))
 
     return Call(scripts.WAITING, [namespace.events(partition, queue)], [after, limit], parse)
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The server's time, who serves the queue, and the short activities of the queues asked for."""
+
+    now_ms: int
+    members: list[str]
+    short: list[frozenset[str]]
+
+
+def report(
+    namespace: Namespace, queue: str, worker_id: str, *, silent_ms: int, short_of: Sequence[str]
+) -> Call[Report]:
+    """Say that an orchestrator of the queue lives."""
+    keys = [namespace.members(queue), *map(namespace.short, short_of)]
+    return Call(scripts.REPORT, keys, [worker_id, silent_ms, SHORT_FOR_MS], _parse_report)
+
+
+def _parse_report(reply: list[Any]) -> Report:
+    now, members, *short = reply
+    names = [frozenset(name.decode() for name in found) for found in short]
+    return Report(int(now), sorted(name.decode() for name in members), names)
 
 
 def accuse(

@@ -55,6 +55,7 @@ RECONCILE = _load("reconcile")
 RELEASE = _load("release")
 RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
+REPORT = _load("report")
 RERUN = _load("rerun")
 START = _load("start")
 WAITING = _load("waiting")
@@ -83,6 +84,7 @@ ALL = (
     RELEASE,
     RENEW,
     RENEW_TASKS,
+    REPORT,
     RERUN,
     START,
     WAITING,

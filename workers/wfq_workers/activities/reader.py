@@ -6,6 +6,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Sequence
 
 import orjson
 
@@ -32,6 +33,9 @@ log = logging.getLogger("wfq.activity")
 #: Between two looks for attempts of dead workers, as shares of the lease: often enough to
 #: find them soon, spread so that many workers do not look at once.
 CLAIM_BEAT = (0.2, 0.5)
+#: For how long, as a share of the lease, one worker's look counts for all that have many free
+#: slots. Less than the time between two looks of its own: alone, it looks each time.
+CLAIM_TURN = 0.15
 #: Longest time in ms that a read waits at the server.
 LONGEST_BLOCK_MS = 5_000
 #: Seconds between two looks at the memory store, which cannot wait.
@@ -278,8 +282,17 @@ class Reader:
     def _claim(self, free: int) -> None:
         """Take over attempts whose worker went silent, at most as many as there are slots."""
         streams = len(self._store.streams)
+        if free >= streams:
+            # Room enough to look for all workers, so one of them does.
+            numbers = self._store.turns(int(self._options.lease_s * CLAIM_TURN * 1000))
+            self._take_stale(numbers, free)
+            return
         numbers = [(self._claim_first + n) % streams for n in range(min(free, streams))]
         self._claim_first += len(numbers)
+        self._take_stale(numbers, free)
+
+    def _take_stale(self, numbers: Sequence[int], free: int) -> None:
+        streams = len(self._store.streams)
         idle_ms = int(self._options.lease_s * 1000)
         claimed = self._store.claim(numbers, max(1, free // streams), idle_ms)
         if claimed:

@@ -11,7 +11,7 @@ from wfq.storage import activities
 from wfq.storage.activities import HandBack, Outcome, Unmark
 from wfq.storage.keys import Namespace
 from wfq.storage.link import COMMAND_TIMEOUT_S, ServerReply, SyncLink
-from wfq.storage.membership import server_now_ms
+from wfq.storage.membership import server_now_ms, turn_command
 from wfq.storage.scripts import Argument
 from wfq.storage.slots import key_of
 from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage, Stream
@@ -78,6 +78,19 @@ class ActivityStore:
             for stream, entries in zip(streams, self.link.run_many(calls), strict=True)
             for claimed in entries
         ]
+
+    def turns(self, period_ms: int) -> list[int]:
+        """The streams of those queues where it is this worker's turn to look for dead workers."""
+        asked = [
+            turn_command(self.namespace, f"claim:{queue}", self.consumer, period_ms)
+            for queue in self._queues
+        ]
+        mine = {
+            queue
+            for queue, answer in zip(self._queues, self.link.commands(asked), strict=True)
+            if answer
+        }
+        return [n for n, stream in enumerate(self.streams) if stream.queue in mine]
 
     def pending(self, consumer: str) -> list[Delivery | PackDelivery]:
         """Return what `consumer` holds, without counting as a delivery."""

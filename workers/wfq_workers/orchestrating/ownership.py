@@ -8,14 +8,14 @@ it has less than others may have. Leases decide; the member list is a hint.
 from __future__ import annotations
 
 import logging
+import random
 import time
 from collections.abc import Callable, Sequence
 
 from wfq.errors import StorageError
 from wfq.storage import partitions
-from wfq.storage.activities import short_command
 from wfq.storage.link import SyncLink
-from wfq.storage.membership import MEMBER_SILENT_MS
+from wfq.storage.membership import MEMBER_SILENT_MS, server_now_ms
 from wfq.urls import is_cluster
 from wfq_workers.orchestrating.engine import Engine
 from wfq_workers.orchestrating.lane import Lane
@@ -23,7 +23,7 @@ from wfq_workers.orchestrating.lane import Lane
 log = logging.getLogger("wfq.orchestrator")
 
 #: Seconds between looks at the members; a member that is silent for `SILENT_MS` is gone.
-REPORT_S = 1.5
+REPORT_S = 2.0
 SILENT_MS = MEMBER_SILENT_MS
 #: Seconds between looks at one partition that others hold.
 PROBE_S = 1.0
@@ -124,28 +124,23 @@ class Ownership:
 
     def _report(self, link: SyncLink) -> None:
         engine = self._engine
-        key = engine.namespace.members(engine.queue)
-        seconds, micros = link.command("TIME")
-        now_ms = int(seconds) * 1000 + int(micros) // 1000
-        engine.clock.set(now_ms)
         if self._only is not None:
+            engine.clock.set(server_now_ms(link))
             return
         queues = engine.short.queues
-        _, rows, *short = link.commands(
-            [
-                ("ZADD", key, now_ms, engine.worker_id),
-                ("ZRANGEBYSCORE", key, now_ms - SILENT_MS, "+inf"),
-                *[short_command(engine.namespace, queue, now_ms) for queue in queues],
-            ]
-        )
-        for queue, names in zip(queues, short, strict=True):
-            engine.short.learn(queue, frozenset(name.decode() for name in names))
-        members = sorted(row.decode() for row in rows) or [engine.worker_id]
+        reply = link.run(
+            partitions.report(
+                engine.namespace, engine.queue, engine.worker_id,
+                silent_ms=SILENT_MS, short_of=queues,
+            )
+        )  # fmt: skip
+        engine.clock.set(reply.now_ms)
+        for queue, names in zip(queues, reply.short, strict=True):
+            engine.short.learn(queue, names)
+        members = reply.members or [engine.worker_id]
         if members != self._members:
             self._members = members
             self._adopted.clear()
-        if members[0] == engine.worker_id:
-            link.command("ZREMRANGEBYSCORE", key, "-inf", now_ms - 20 * SILENT_MS)
 
     def _deal(self, link: SyncLink) -> None:
         """Move the lanes' wanted partitions towards this orchestrator's share."""
@@ -194,6 +189,9 @@ class Ownership:
         now = time.monotonic()
         total, members = self._engine.namespace.partitions, self._members
         rank = members.index(self._engine.worker_id) if self._engine.worker_id in members else 0
+        # Those without a share look the less often the more they are: together, at each
+        # partition about once a second.
+        period_s = PROBE_S * max(1.0, 2 * len(members) / total) if len(members) > total else PROBE_S
         candidates = []
         for offset in range(total):
             # Members start their search at different places, so that they seldom collide.
@@ -204,7 +202,7 @@ class Ownership:
             if few and (number - rank) % min(len(members), total) > 1:
                 continue
             if number not in busy and now >= self._look_again[number]:
-                self._look_again[number] = now + PROBE_S
+                self._look_again[number] = now + period_s * random.uniform(0.8, 1.2)
                 candidates.append(number)
         return candidates
 

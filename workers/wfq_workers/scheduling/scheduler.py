@@ -8,6 +8,7 @@ a commit has set an earlier one.
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Mapping
@@ -17,6 +18,7 @@ from wfq.errors import StorageError
 from wfq.storage import timers
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, timeout_of
+from wfq.storage.membership import turn_command
 from wfq_workers.backoff import Backoff
 from wfq_workers.metrics.counts import TimerCounts
 from wfq_workers.scheduling.forwarder import Forwarder
@@ -27,6 +29,8 @@ log = logging.getLogger("wfq.scheduler")
 
 #: Longest sleep in seconds: a wake-up that was lost delays a timer by no more.
 LONGEST_SLEEP_S = 10.0
+#: Milliseconds for which a look without a known reason counts for all schedulers.
+TURN_MS = 5_000
 
 
 class SchedulerLoop:
@@ -50,6 +54,8 @@ class SchedulerLoop:
         self._thread = threading.Thread(target=self._run, name="wfq-scheduler", daemon=True)
         #: Per partition: monotonic seconds at which to look again.
         self._look_at = [0.0] * namespace.partitions
+        #: Partitions to look at for a reason: a timer is due, or somebody has called.
+        self._known = set(range(namespace.partitions))
 
     def start(self) -> None:
         """Start the thread."""
@@ -100,10 +106,25 @@ class SchedulerLoop:
         for partition, due_ms in self._wakeups.wait(max(0.0, seconds)):
             # A wake-up tells a time in the server's clock; its distance from now is in `due_in`.
             self._look_at[partition] = min(self._look_at[partition], due_ms)
+            self._known.add(partition)
+
+    def _rest_s(self) -> float:
+        """Seconds to the next look without a reason; spread, so that many do not look at once."""
+        return LONGEST_SLEEP_S * random.uniform(0.8, 1.0)
+
+    def _is_my_turn(self, link: SyncLink) -> bool:
+        """Whether this scheduler looks around for all of them."""
+        return bool(link.command(*turn_command(self._namespace, "timers", "scheduler", TURN_MS)))
 
     def _round(self, link: SyncLink) -> None:
         now = time.monotonic()
         due = [p for p, at in enumerate(self._look_at) if at <= now]
+        if due and not self._known.intersection(due) and not self._is_my_turn(link):
+            # All at once again, so that one question is asked for all.
+            rest_until = now + self._rest_s()
+            for partition in set(range(self._namespace.partitions)) - self._known:
+                self._look_at[partition] = rest_until
+            return
         if not due:
             return
         if failpoints.ACTIVE:
@@ -114,6 +135,7 @@ class SchedulerLoop:
         read_at = time.monotonic()
         served: list[int] = []
         failure: StorageError | None = None
+        rest_s = self._rest_s()
         for partition, result in zip(due, fired, strict=True):
             if isinstance(result, StorageError):
                 # A node of a cluster is away; its partitions are looked at after the rest.
@@ -124,9 +146,13 @@ class SchedulerLoop:
             if result.fired:
                 self.counts.fired += result.fired
                 self.counts.lateness.add(result.lateness_ms / 1000)
-            wait_s = LONGEST_SLEEP_S
+            wait_s = rest_s
+            self._known.discard(partition)
             if result.next_due_ms is not None:
-                wait_s = min(wait_s, max(0.0, (result.next_due_ms - result.now_ms) / 1000))
+                due_s = max(0.0, (result.next_due_ms - result.now_ms) / 1000)
+                if due_s < wait_s:
+                    wait_s = due_s
+                    self._known.add(partition)
             self._look_at[partition] = read_at + wait_s
         self._forwarder.forward(served)
         if failure is not None:
