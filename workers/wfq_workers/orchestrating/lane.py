@@ -38,6 +38,8 @@ READ_COUNT = 64
 COMMIT_EVENTS = 512
 #: Stalled instances of a partition that are tried again between two reads.
 RETRY_COUNT = 100
+#: Seconds between looks of a lane that nobody wants anything of, should a wake-up be lost.
+REST_S = 5.0
 #: Milliseconds of one blocking read.
 BLOCK_MS = 5_000
 #: Seconds between looks at the streams of the memory store, which cannot block.
@@ -79,7 +81,7 @@ class Lane(LaneConnection):
                     self.backoff.clear()
                     yield from self._serve()
                 else:
-                    yield from self._pause(0.25)
+                    yield from self._rest()
             except Restart:
                 pass
             except (StorageError, StaleLease) as exc:
@@ -101,6 +103,11 @@ class Lane(LaneConnection):
                 self._abandon()
                 yield from self._pause(self.backoff.next_delay_s())
         self._close_wire()
+
+    def _rest(self) -> Steps:
+        """Wait until partitions are wanted; whoever deals them wakes this thread."""
+        while not self.wanted and not self.stopping:
+            yield time.monotonic() + REST_S, False
 
     def lose(self) -> None:
         """A renewal found the token invalid: own anew at the next step."""
