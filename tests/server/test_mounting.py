@@ -61,3 +61,31 @@ async def test_tokens_are_asked_for_where_they_are_set(monkeypatch: pytest.Monke
 
     assert is_error(without, 401)
     assert is_error(with_token, 404)
+
+
+async def test_fastapi_mounts_it_beside_routes_of_its_own(redis_url: str) -> None:
+    fastapi = pytest.importorskip("fastapi", reason="fastapi is not installed")
+    api = wf.asgi(redis_url=redis_url)
+
+    @asynccontextmanager
+    async def lifespan(_: object) -> AsyncIterator[None]:
+        async with api.router.lifespan_context(api):
+            yield
+
+    app = fastapi.FastAPI(lifespan=lifespan)
+    app.add_api_route("/orders/{number}", lambda number: {"order": number})
+    app.mount("/engine", api)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://shop.example"
+        ) as session,
+    ):
+        own = await session.get("/orders/7")
+        started = await session.post("/engine/v1.0/workflows/dapr/wf/start?instanceID=a", json=1)
+        status = await session.get(started.headers["location"])
+        document = await session.get("/engine/openapi.json")
+
+    assert own.json() == {"order": "7"}
+    assert status.json()["properties"]["dapr.workflow.input"] == "1"
+    assert "/v1.0/workflows/{component}/{id}" in document.json()["paths"]

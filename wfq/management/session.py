@@ -10,9 +10,10 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 from wfq.errors import WfqError
 from wfq.management import operations
 from wfq.management.scope import Scope, Target
-from wfq.management.steps import Command, Operation, Step, Together
+from wfq.management.steps import Begin, Command, Operation, Step, Together
 from wfq.management.waiting import Wish, not_found
 from wfq.management.waiting_sync import Waits
+from wfq.storage import instances
 from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.instances import Snapshot
 from wfq.storage.link import SyncLink
@@ -100,6 +101,10 @@ def _answer(opened: _Opened, step: Step) -> Any:
             return opened.link.run_many(calls)
         case Command(words):
             return opened.link.command(*words)
+        case Begin(item):
+            namespace = opened.scope.namespace
+            partition = namespace.partition_of(item.instance_id)
+            return opened.link.run(instances.start(namespace, partition, [item]))[0]
         case Wish():
             return _wait(opened, step)
         case _:

@@ -9,8 +9,9 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from wfq.errors import WfqError
 from wfq.management import operations
+from wfq.management.gathering import StartGate
 from wfq.management.scope import Scope, Target
-from wfq.management.steps import Command, Operation, Step, Together
+from wfq.management.steps import Begin, Command, Operation, Step, Together
 from wfq.management.waiting import Wish, not_found
 from wfq.management.waiting_async import AsyncWaits
 from wfq.storage.channels import AsyncSubscriber
@@ -34,6 +35,7 @@ class _Opened:
         self.link = link
         self.scope = scope
         self.waits = AsyncWaits(link, scope.namespace)
+        self.starts = StartGate(link, scope.namespace)
         self.places = asyncio.Semaphore(AT_ONCE)
 
 
@@ -120,6 +122,8 @@ class AsyncSession:
 async def _answer(opened: _Opened, step: Step) -> Any:
     if isinstance(step, Wish):
         return await _wait(opened, step)
+    if isinstance(step, Begin):
+        return await opened.starts.start(step.item)
     async with opened.places:
         match step:
             case Together(calls):

@@ -21,9 +21,8 @@ from wfq.errors import InstanceAlreadyExists, StorageUnavailable
 from wfq.management.operations import read
 from wfq.management.scope import Scope
 from wfq.management.starting import when_due
-from wfq.management.steps import Operation, run
+from wfq.management.steps import Operation, begin
 from wfq.naming import workflow_ref
-from wfq.storage import instances
 from wfq.storage.instances import NewInstance, Snapshot
 from wfq.storage.keys import check_new_instance_id, check_queue
 from wfq.tracing import with_trace
@@ -65,8 +64,7 @@ def start_once(
         policy="error",
     )
     for _ in range(_ATTEMPTS):
-        call = instances.start(scope.namespace, scope.namespace.partition_of(given), [item])
-        reply = (yield from run(call))[0]
+        reply = yield from begin(item)
         if reply.outcome == "started":
             return given
         found = yield from read(scope, given, payloads=True)

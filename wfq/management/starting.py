@@ -20,7 +20,7 @@ from wfq.core.options import due_ms
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceNotFound
 from wfq.management.ids import InstanceId
 from wfq.management.scope import Scope
-from wfq.management.steps import Command, Operation, run, run_many, server_now_ms, wait
+from wfq.management.steps import Command, Operation, begin, run, run_many, server_now_ms, wait
 from wfq.management.waiting import Wish
 from wfq.naming import workflow_ref
 from wfq.storage import instances
@@ -115,12 +115,10 @@ def start(
     """Start one instance and return its id."""
     made = yield from _prepare(scope, workflow, options)
     item = made.item(value, instance_id)
-    partition = scope.namespace.partition_of(item.instance_id)
-    call = instances.start(scope.namespace, partition, [item])
-    reply = (yield from run(call))[0]
+    reply = yield from begin(item)
     if made.policy is ReuseIdPolicy.TERMINATE_AND_REPLACE and reply.outcome == "exists":
         yield from _end(scope, item.instance_id)
-        reply = (yield from run(call))[0]
+        reply = yield from begin(item)
     made.check(item, reply)
     return InstanceId.of(item.instance_id, made.output_type)
 

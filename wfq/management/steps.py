@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from wfq.management.waiting import Wish
-from wfq.storage.instances import Snapshot
+from wfq.storage.instances import NewInstance, Snapshot, StartReply
 from wfq.storage.scripts import Argument, Call
 
 T = TypeVar("T")
@@ -31,14 +31,26 @@ class Command:
     words: tuple[Argument, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """One start, which may be sent together with starts of other callers."""
+
+    item: NewInstance
+
+
 #: A call, or one of the above, or a wish to wait for.
-Step = Call[Any] | Together | Command | Wish
+Step = Call[Any] | Together | Command | Begin | Wish
 Operation = Generator[Step, Any, T]
 
 
 def run(call: Call[T]) -> Operation[T]:
     """Run one call."""
     return (yield call)  # type: ignore[no-any-return]  # the driver answers with the call's T
+
+
+def begin(item: NewInstance) -> Operation[StartReply]:
+    """Start one instance."""
+    return (yield Begin(item))  # type: ignore[no-any-return]  # as in `run`
 
 
 def run_many(calls: Sequence[Call[T]]) -> Operation[list[T]]:

@@ -28,6 +28,9 @@ with `wfq server`, or mount the API into an application of your own with `wf.asg
 - A start with an id may be repeated: the same id, workflow and input is the same start, whether
   or not the instance has ended by now; anything else under that id is a conflict. Without an id,
   an `Idempotency-Key` header does the same.
+- Starts that arrive while the server waits for Redis share its next round trip, one script call
+  for each partition; each has its own answer. A request that was answered 202 is in Redis; one
+  without an answer may be, and may be sent again.
 
 `runtimeStatus` is one of {statuses}.
 
