@@ -50,6 +50,8 @@ def test_no_answer_surprises_a_tester(
     with WorkflowClient(redis_url=valkey_url) as client:
         poll(lambda: client.schedule_new_workflow("order", instance_id="known"), 10)
 
+    # Where an id is asked for, that of an instance that is there; other paths have made-up ones.
+    (tmp_path / "schemathesis.toml").write_text('[parameters]\n"path.id" = "known"\n')
     url = f"http://127.0.0.1:{port}"
     processes.spawned[0].wait_for_log(str(port))
     done = subprocess.run(
