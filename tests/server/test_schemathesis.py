@@ -11,12 +11,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import wfq as wf
 from tests.house.test_compose_processes import free_port
-from tests.servers import Processes, clean_env, poll
+from tests.servers import Processes, clean_env
 from wfq.client import WorkflowClient
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
@@ -30,6 +33,17 @@ CHECKS = (
     "not_a_server_error,status_code_conformance,content_type_conformance,"
     "response_schema_conformance,response_headers_conformance"
 )
+
+
+def program(url: str) -> wf.WorkflowRuntime:
+    """A workflow that waits, and so obeys every command."""
+    app = wf.WorkflowRuntime(redis_url=url)
+
+    @app.workflow
+    def order(ctx: wf.WorkflowContext, given: Any) -> Generator[Any, Any, Any]:
+        return (yield ctx.wait_for_external_event("done"))
+
+    return app
 
 
 def find_tester() -> Path:
@@ -48,24 +62,47 @@ def test_no_answer_surprises_a_tester(
     port = free_port()
     processes.wfq("server", "--port", str(port), env={"WFQ_REDIS_URL": valkey_url})
     with WorkflowClient(redis_url=valkey_url) as client:
-        poll(lambda: client.schedule_new_workflow("order", instance_id="known"), 10)
+        client.schedule_new_workflow("order", instance_id="known")
 
     # Where an id is asked for, that of an instance that is there; other paths have made-up ones.
     (tmp_path / "schemathesis.toml").write_text('[parameters]\n"path.id" = "known"\n')
     url = f"http://127.0.0.1:{port}"
     processes.spawned[0].wait_for_log(str(port))
-    done = subprocess.run(
-        [
-            str(command), "run", f"{url}/openapi.json",
-            "--checks", CHECKS, "--max-examples", EXAMPLES, "--seed", SEED, "--no-color",
-            "--phases", "examples,coverage,fuzzing", "--workers", "1", "--request-timeout", "10",
-            # One version stands for all three, whose routes are one. A stream or long poll of an
-            # instance that runs takes its time; `test_fuzz` asks for the latter.
-            "--include-path-regex", "^(/v1.0/|/[a-z.]+$)", "--exclude-path-regex", "/(events|wait)$",
-            "--continue-on-failure", "--suppress-health-check", "all",
-        ],
-        env=clean_env({"PATH": os.environ["PATH"]}), cwd=tmp_path, capture_output=True, text=True,
-    )  # fmt: skip
+    # A worker that obeys at once what the API is told.
+    with program(valkey_url):
+        done = subprocess.run(
+            [
+                str(command),
+                "run",
+                f"{url}/openapi.json",
+                "--checks",
+                CHECKS,
+                "--max-examples",
+                EXAMPLES,
+                "--seed",
+                SEED,
+                "--no-color",
+                "--phases",
+                "examples,coverage,fuzzing",
+                "--workers",
+                "1",
+                "--request-timeout",
+                "10",
+                # One version stands for all three, whose routes are one. A stream or long poll
+                # takes its time while the instance runs; `test_fuzz` asks for the latter.
+                "--include-path-regex",
+                "^(/v1.0/|/[a-z.]+$)",
+                "--exclude-path-regex",
+                "/(events|wait)$",
+                "--continue-on-failure",
+                "--suppress-health-check",
+                "all",
+            ],
+            env=clean_env({"PATH": os.environ["PATH"]}),
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
 
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-2000:]
     assert re.search(r"[1-9]\d* generated", done.stdout), done.stdout[-3000:]
