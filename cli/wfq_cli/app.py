@@ -129,6 +129,7 @@ class LazyGroup(click.Group):
         parent: click.Context | None = None,
         **extra: Any,
     ) -> click.Context:
+        extra.setdefault("color", exits.emphasis())
         with exits.reader_may_leave():
             return super().make_context(info_name, args, parent, **extra)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import click
 
-from wfq_cli import render
+from wfq_cli import exits, render
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _TITLE_WIDTH = 21
@@ -78,7 +78,7 @@ class Screen:
     """Prints to stdout. `live` is whether lines may be drawn over."""
 
     def __init__(self) -> None:
-        self.live = sys.stdout.isatty() and render.coloured()
+        self.live = sys.stdout.isatty() and exits.coloured()
         # What a terminal of another encoding cannot show is spelled out.
         fancy = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
         self._good, self._bad = ("✓", "✗") if fancy else ("ok", "WRONG")

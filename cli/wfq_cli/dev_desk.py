@@ -60,7 +60,8 @@ class Printer:
         """Print one line of a process to stderr."""
         label = click.style(f"{name:<8}", fg=_COLOURS.get(name), bold=name == "dev")
         with self._lock:
-            click.echo(f"{label} {text}", err=True)
+            # Threads other than the command's own know nothing of its context.
+            click.echo(f"{label} {text}", err=True, color=exits.emphasis())
 
     def say(self, text: str) -> None:
         """Print a line of our own."""

@@ -88,14 +88,25 @@ def reader_may_leave() -> Iterator[None]:
         raise ReaderLeft from exc
 
 
+def coloured() -> bool:
+    """Whether colours and other emphasis are wanted (NO_COLOR, TERM=dumb)."""
+    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def emphasis() -> bool | None:
+    """What click takes as `color`: never escape codes, or those that fit the stream."""
+    return None if coloured() else False
+
+
 def warn(line: str, *, colour: str = "yellow") -> None:
     """Write one line to stderr, after the program's name."""
-    click.echo(f"{click.style('wfq:', fg=colour, bold=True)} {line}", err=True)
+    name = click.style("wfq:", fg=colour, bold=True)
+    click.echo(f"{name} {line}", err=True, color=emphasis())
 
 
 def note(line: str) -> None:
     """Write a remark to stderr: it is worth a line in a log, too."""
-    click.secho(line, err=True, dim=True)
+    click.secho(line, err=True, dim=True, color=emphasis())
 
 
 def hint(line: str) -> None:

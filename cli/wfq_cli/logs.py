@@ -8,7 +8,7 @@ import sys
 from datetime import UTC, datetime
 
 from wfq.settings import Settings
-from wfq_cli import render
+from wfq_cli import exits, render
 
 #: What a record has by itself; all else was given with `extra=`.
 _OWN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
@@ -67,5 +67,5 @@ def set_up(settings: Settings) -> None:
     if settings.log_format == "json" or (settings.log_format == "auto" and not terminal):
         handler.setFormatter(JsonLines())
     else:
-        handler.setFormatter(TextLines(colours=terminal and render.coloured()))
+        handler.setFormatter(TextLines(colours=terminal and exits.coloured()))
     logging.basicConfig(handlers=[handler], level=settings.log_level.upper(), force=True)

@@ -7,7 +7,6 @@ JSON line per row. Data goes to stdout; everything else goes to stderr.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import unicodedata
@@ -18,6 +17,8 @@ from itertools import islice
 from typing import Any
 
 import click
+
+from wfq_cli import exits
 
 Row = Mapping[str, Any]
 
@@ -173,12 +174,7 @@ def _line(
 def styled(text: str) -> str:
     """Return a status in its colour, any other text as it is."""
     colour = _STATUS_COLOURS.get(text)
-    return click.style(text, fg=colour) if colour and coloured() else text
-
-
-def coloured() -> bool:
-    """Whether colours are wanted (NO_COLOR, TERM=dumb)."""
-    return not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    return click.style(text, fg=colour) if colour and exits.coloured() else text
 
 
 def terminal_width() -> int:

@@ -8,11 +8,13 @@ from collections.abc import Sequence
 
 import click
 
+from wfq_cli import exits
+
 
 class Screen:
     """Draws lines in the place of those drawn before.
 
-    Where stdout is no terminal, each drawing follows the one before it.
+    Where stdout is no terminal, or one without escape codes, each drawing follows the one before.
     """
 
     def __init__(self) -> None:
@@ -22,7 +24,7 @@ class Screen:
     def show(self, lines: Sequence[str]) -> None:
         """Draw lines; what does not fit on the terminal's height is left out at the end."""
         shown = list(lines)
-        if not sys.stdout.isatty():
+        if not (sys.stdout.isatty() and exits.coloured()):
             if shown != self._before:
                 click.echo("\n".join(shown))
             self._before = shown

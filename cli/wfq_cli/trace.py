@@ -13,7 +13,7 @@ import orjson
 from wfq.analysis.spans import Span, spans_of
 from wfq.core.history import expand_history
 from wfq.storage import instances, membership
-from wfq_cli import completing, render
+from wfq_cli import completing, exits, render
 from wfq_cli.endings import State
 from wfq_cli.screen import Screen
 from wfq_cli.session import Session, open_session
@@ -206,7 +206,7 @@ def _line(
     length = max(1, min(room - start, round((end_ms - what.start_ms) * scale)))
     bar = ("╌" if what.kind in _WAITING else "━") * length
     took = duration_text(end_ms - what.start_ms).rjust(8)
-    shown = click.style(bar, fg=colour) if colour and render.coloured() else bar
+    shown = click.style(bar, fg=colour) if colour and exits.coloured() else bar
     return f"{text}  {took}  {' ' * start}{shown}"
 
 

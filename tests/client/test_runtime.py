@@ -242,3 +242,28 @@ def test_without_a_url_all_share_the_directorys_server(
     assert (tmp_path / ".wfq").is_dir()
     with wf.WorkflowClient() as later:
         assert later.get_workflow_state(one) is not None
+
+
+def test_a_failed_attempt_is_logged_with_its_message_in_one_bounded_line(
+    valkey_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    wfr = wf.WorkflowRuntime(redis_url=valkey_url, namespace=NAMESPACE)
+
+    @wfr.activity
+    def explode() -> None:
+        raise ValueError("no stock\nforged \x1b[31m line " + "x" * 10_000)
+
+    @wfr.workflow
+    def order(ctx: wf.WorkflowContext) -> Generator[Any, Any, None]:
+        yield ctx.call_activity(explode)
+
+    with wfr, wf.WorkflowClient(redis_url=valkey_url, namespace=NAMESPACE) as client:
+        instance_id = client.schedule_new_workflow(order)
+        client.wait_for_workflow_completion(instance_id, timeout_in_seconds=20)
+
+    (line,) = [text for text in caplog.messages if "failed in attempt 1" in text]
+    assert f"activity 'explode' of instance {instance_id}" in line
+    assert "ValueError: no stock forged \\x1b[31m line xxx" in line
+    assert line.endswith("xxx...")
+    assert line.isprintable()
+    assert len(line) < 500
