@@ -162,17 +162,29 @@ class Actions:
         return list(await asyncio.gather(*map(one, ids)))
 
     async def raise_event(self, request: Request) -> Response:
-        """Raise an external event, and go back to the instance."""
+        """Raise an external event; a page with scripts stays, others come back to the instance."""
         form = await self._desk.form(request)
         instance_id = parameters.instance_id(request)
         name = form.text("event").strip()
+        stays = "hx-request" in request.headers
+        try:
+            await self._raise(instance_id, name, form.text("data"))
+        except Exception as exc:
+            if not stays:
+                raise
+            message = as_api_error(exc, "ERR_RAISE_EVENT_WORKFLOW").message
+            return self._desk.page(request, "_raised.html", name=name, error=message)
+        if stays:
+            return self._desk.page(request, "_raised.html", name=name, error="")
+        return self._desk.to(request, f"/instances/{instance_id}")
+
+    async def _raise(self, instance_id: str, name: str, text: str) -> None:
         if not 1 <= len(name) <= parameters.MAX_NAME:
             raise ApiError(400, "ERR_MALFORMED_REQUEST", "the event needs a name")
-        data = given_json(form.text("data"), "data")
+        data = given_json(text, "data")
         await self._desk.source.client.raise_workflow_event(
             instance_id, name, data=data.value if data else None
         )
-        return self._desk.to(request, f"/instances/{instance_id}")
 
 
 def given_json(text: str, what: str) -> Given | None:

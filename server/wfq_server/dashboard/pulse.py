@@ -31,6 +31,8 @@ class Pulse:
         self._task: asyncio.Task[None] | None = None
         self._tick = asyncio.Condition()
         self._count = 0
+        #: The count up to which changes may have been missed.
+        self._missed = 0
         #: Ids that changed of late, with the count at that time.
         self._changed: dict[str, int] = {}
 
@@ -39,7 +41,8 @@ class Pulse:
         self._lookers += 1
         if self._task is None:
             self._task = asyncio.create_task(self._listen())
-        seen = self._count
+        # The first word comes at once: something may have changed since the page was made.
+        seen = -1
         try:
             yield b"retry: 2000\n\n"
             while not self._draining.is_set():
@@ -66,7 +69,7 @@ class Pulse:
                 return True
             if instance_id is None:
                 return self._count > seen
-            return self._changed.get(instance_id, 0) > seen
+            return max(self._missed, self._changed.get(instance_id, 0)) > seen
 
         try:
             async with self._tick:
@@ -105,10 +108,11 @@ class Pulse:
         if notice is None:
             await subscriber.check()
             return
-        if not notice.data:
-            return
         self._count += 1
-        for word in notice.data.decode("utf-8", "replace").split():
+        if notice.data is None:
+            # A channel is listened to from here on; what came before was not heard.
+            self._missed = self._count
+        for word in (notice.data or b"").decode("utf-8", "replace").split():
             self._changed[word.removeprefix("!")] = self._count
         while len(self._changed) > 10_000:
             self._changed.pop(next(iter(self._changed)))
