@@ -136,8 +136,11 @@ def any_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> 
 
 
 def _checked(server: LocalServer) -> Iterator[str]:
-    """Yield the URL; afterwards only keys that `wfq.storage.keys` lists may be there."""
-    yield server.url
+    """Yield the URL; afterwards only keys that `wfq.storage.keys` lists may be there.
+
+    With TEST_RESTRICTED_USER in the environment it is that of a user with few rights.
+    """
+    yield server.restricted_url if os.environ.get("TEST_RESTRICTED_USER") else server.url
     assert strangers(server.url) == []
 
 

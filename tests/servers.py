@@ -25,11 +25,20 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from wfq.storage.preflight import acl_rule
+
 T = TypeVar("T")
 
 _PR_SET_PDEATHSIG = 1
 Kind = Literal["valkey", "redis"]
 
+#: User and password of `LocalServer.restricted_url`.
+RESTRICTED_USER = "wfq:pw@"
+#: What tests do by that user to prepare and to look, and wfq never does.
+TEST_TOOLS = (
+    "client|kill", "config|set", "dump", "expire", "flushall", "keys", "lset", "restore", "rpop",
+    "script|flush",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parent.parent
 
 #: Ends the server when the pipe on stdin closes, whoever closes it: also when pytest is killed.
@@ -86,7 +95,8 @@ WHY_SKIPPED: Mapping[Kind, str] = {
 
 
 def command_client(url: str) -> redis.Redis:
-    """Return a client that never re-sends on its own."""
+    """Return a client that never re-sends on its own; it may do everything."""
+    url = url.replace(RESTRICTED_USER, "")
     return redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0), socket_timeout=10)
 
 
@@ -122,6 +132,14 @@ class LocalServer:
         except BaseException:
             self.close()
             raise
+
+    @property
+    def restricted_url(self) -> str:
+        """The URL of a user who may do only what wfq needs, to nothing but keys of wfq."""
+        with command_client(self.url) as client:
+            rule = [*acl_rule().split(), *(f"+{command}" for command in TEST_TOOLS)]
+            client.execute_command("ACL", "SETUSER", "wfq", "on", ">pw", *rule)
+        return f"unix://{RESTRICTED_USER}{self.socket}"
 
     def start(self) -> None:
         """Start the server and wait until it answers."""

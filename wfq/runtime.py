@@ -15,6 +15,7 @@ from wfq.management.scope import find_target
 from wfq.naming import remember_name
 from wfq.registry import Registry
 from wfq.settings import Settings
+from wfq.storage import preflight
 from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
@@ -278,9 +279,11 @@ class WorkflowRuntime:
     def _namespace(self, url: str) -> Namespace:
         link = SyncLink(url)
         try:
-            return open_namespace(
+            namespace = open_namespace(
                 link, self.settings.namespace, partitions=self.settings.partitions
             )
+            preflight.look(link, namespace)
+            return namespace
         finally:
             link.close()
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from wfq.apps import App, load_app
 from wfq.linting import lint_functions
 from wfq.rules import ListenerRule
+from wfq.storage import preflight
 from wfq.storage.keys import check_queue
 from wfq_cli import logs
 from wfq_cli.session import Session, open_session
@@ -197,6 +198,7 @@ def _rule(given: dict[str, Any]) -> ListenerRule | None:
 def _run(session: Session, job: Job) -> int:
     """Fill the roles of a job in this process until it is told to end; returns the exit code."""
     settings = session.settings_here
+    preflight.look(session.link, session.namespace)
     place = Place(settings, session.url, session.namespace, new_worker_id())
     loops = make_loops(place, job, own_process=True)
 

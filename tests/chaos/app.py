@@ -229,6 +229,22 @@ def count_up(ctx: wf.WorkflowContext, given: dict[str, Any]) -> Steps:
 
 
 @wfr.workflow
+def relay(ctx: wf.WorkflowContext, given: dict[str, Any]) -> Steps:
+    """Each other generation leaves a task behind, and the next awaits one of the same number."""
+    if given["round"] % 2:
+        took = yield ctx.call_activity(slow, input=given["slow_s"])
+    else:
+        ctx.call_activity(slow, input=given["slow_s"] / 3)
+        took = given["slow_s"]
+        yield ctx.call_activity(echo, input="quick")
+    seen = [*given["seen"], took]
+    if given["round"] < given["rounds"]:
+        ctx.continue_as_new({**given, "round": given["round"] + 1, "seen": seen})
+        return None
+    return seen
+
+
+@wfr.workflow
 def aside(ctx: wf.WorkflowContext, count: int) -> Steps:
     """End while tasks that nobody awaits are still to run."""
     for n in range(count):

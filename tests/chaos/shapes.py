@@ -330,6 +330,12 @@ SHAPES = (
                         {}),
         must_be(lambda job: sum(range(job.value["round"] + 1))),
     ),
+    Shape(
+        "relay", 4,
+        lambda rng, _: ({"round": 0, "rounds": rng.choice((1, 3)), "slow_s": rng.uniform(0.2, 0.8),
+                         "seen": []}, {}),
+        must_be(lambda job: [job.value["slow_s"]] * (job.value["rounds"] + 1)),
+    ),
     Shape("race", 8, _make_race, _judge_race, _play_race),
     Shape("aside", 4, lambda rng, _: (rng.randint(1, 5), {}), must_be(lambda job: "awaited")),
     Shape(

@@ -55,7 +55,8 @@ HALVES = Options(
 )
 POWER_CUTS = Options(
     seed=7,
-    seconds=20.0,
+    seconds=15.0,
+    shapes={"relay": 15},
     stuck_s=12.0,
     lossy=True,
     kinds={"server power": 10, "kill": 4, "freeze": 2},
