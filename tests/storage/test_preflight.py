@@ -64,7 +64,7 @@ def test_what_is_missing_is_named(kind: Kind, start_server: Callable[..., LocalS
         with pytest.raises(ConfigurationError, match="'eval'"):
             preflight.check_permissions(link, NAMESPACE)
         change_user(server, "+eval", "resetkeys", "~others:*")
-        with pytest.raises(ConfigurationError, match="a key|the keys"):
+        with pytest.raises(ConfigurationError, match=r"a key|the keys"):
             preflight.check_permissions(link, NAMESPACE)
         change_user(server, "allkeys", "resetchannels")
         with pytest.raises(ConfigurationError, match="publish, subscribe"):
@@ -99,19 +99,19 @@ def test_a_server_that_may_lose_data_is_told_of(
 ) -> None:
     server = start_server(kind)
     with link_to(server.url) as link:
-        (told,) = preflight.weaknesses(link)
+        (told,) = preflight.weaknesses(link, NAMESPACE)
         assert "appendonly is no" in told
         with command_client(server.url) as client:
             client.config_set("maxmemory-policy", "allkeys-lru")
             client.config_set("appendonly", "yes")
-        (told,) = preflight.weaknesses(link)
+        (told,) = preflight.weaknesses(link, NAMESPACE)
         assert "maxmemory-policy is allkeys-lru" in told
         with command_client(server.url) as client:
             client.config_set("maxmemory-policy", "noeviction")
-        assert list(preflight.weaknesses(link)) == []
+        assert list(preflight.weaknesses(link, NAMESPACE)) == []
     with link_to(server.restricted_url) as link:
         change_user(server, "-info")
-        assert list(preflight.weaknesses(link)) == []
+        assert list(preflight.weaknesses(link, NAMESPACE)) == []
 
 
 def test_a_replica_is_refused(start_server: Callable[..., LocalServer]) -> None:
@@ -119,7 +119,7 @@ def test_a_replica_is_refused(start_server: Callable[..., LocalServer]) -> None:
     with command_client(server.url) as client:
         client.replicaof("127.0.0.1", "1")
     with link_to(server.url) as link, pytest.raises(ConfigurationError, match="is a replica"):
-        list(preflight.weaknesses(link))
+        list(preflight.weaknesses(link, NAMESPACE))
 
 
 def test_nothing_is_asked_of_memory() -> None:

@@ -11,7 +11,8 @@ from typing import Any
 
 from wfq.errors import ConfigurationError, StorageError
 from wfq.storage.keys import Namespace
-from wfq.storage.link import SyncLink, is_memory
+from wfq.storage.link import SyncLink
+from wfq.storage.opening import is_memory
 
 log = logging.getLogger("wfq.storage")
 
@@ -64,7 +65,7 @@ def look(link: SyncLink, namespace: Namespace) -> None:
     Raises: ConfigurationError where work cannot be done; StorageError.
     """
     check_permissions(link, namespace)
-    for weakness in weaknesses(link):
+    for weakness in weaknesses(link, namespace):
         log.warning("%s", weakness)
 
 
@@ -96,8 +97,8 @@ def check_permissions(link: SyncLink, namespace: Namespace) -> None:
         )
 
 
-def weaknesses(link: SyncLink) -> Iterator[str]:
-    """Say in one line each how this server may lose what it was given.
+def weaknesses(link: SyncLink, namespace: Namespace) -> Iterator[str]:
+    """Say in one line each how this server (of a cluster, one node) may lose what it was given.
 
     Nothing is said where INFO is refused. Raises: ConfigurationError for a replica, which takes
     no writes; StorageError.
@@ -105,7 +106,7 @@ def weaknesses(link: SyncLink) -> Iterator[str]:
     if is_memory(link.url):
         return
     try:
-        info = _info(link)
+        info = _info(link, namespace)
     except StorageError:
         return
     if info.get("role") == "slave":
@@ -125,10 +126,10 @@ def weaknesses(link: SyncLink) -> Iterator[str]:
         )
 
 
-def _info(link: SyncLink) -> dict[str, str]:
+def _info(link: SyncLink, namespace: Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
     for section in ("memory", "persistence", "replication"):
-        reply: Any = link.command("INFO", section)
+        reply: Any = link.beside(namespace.meta, "INFO", section)
         if isinstance(reply, dict):  # redis-py has read it already
             found |= {str(name): str(value) for name, value in reply.items()}
             continue
