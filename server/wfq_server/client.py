@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -9,11 +10,14 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import orjson
 
 from wfq.aio import WorkflowClient
+from wfq.checker.explain import explain_instance
 from wfq.management.scope import Scope
 from wfq.management.start_once import start_once
 from wfq.management.steps import Command, Operation, run_many
 from wfq.storage.channels import AsyncSubscriber
 from wfq.storage.figures import Figures, figures, total
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -60,9 +64,25 @@ class ApiClient(WorkflowClient):
         """Return what each live worker registered, by its id."""
         return await self._do(_workers)
 
+    async def explain(self, instance_id: str, status: str) -> dict[str, Any] | None:
+        """Return why an instance is where it is; None for an unknown one."""
+        url, namespace = await self._session.place()
+        return await asyncio.to_thread(_explained, url, namespace, instance_id, status)
+
     async def figures(self) -> Figures:
         """Return how much of everything there is in the namespace."""
         return await self._do(_figures)
+
+
+def _explained(
+    url: str, namespace: Namespace, instance_id: str, status: str
+) -> dict[str, Any] | None:
+    link = SyncLink(url)
+    try:
+        told = explain_instance(link, namespace, instance_id, status)
+        return None if told is None else told.document()
+    finally:
+        link.close()
 
 
 def _figures(scope: Scope) -> Operation[Figures]:

@@ -66,3 +66,16 @@ def history_document(instance_id: str, events: Sequence[HistoryEvent]) -> dict[s
 def is_ended(state: State) -> bool:
     """Whether the instance has ended."""
     return state.runtime_status.is_final
+
+
+def explanation_document(told: dict[str, Any]) -> dict[str, Any]:
+    """Return an explanation in the names of the API."""
+    return {
+        "instanceID": told["instance_id"],
+        "runtimeStatus": told.get("runtime_status", ""),
+        "explanation": told.get("explanation", ""),
+        "waits": told.get("waits", []),
+        "next": told.get("next", []),
+        "todo": told.get("todo", []),
+        "violations": told.get("violations", []),
+    }

@@ -13,6 +13,7 @@ from wfq.storage.keys import check_new_instance_id
 from wfq_server import parameters
 from wfq_server.bodies import Given, read_json
 from wfq_server.documents import (
+    explanation_document,
     history_document,
     is_ended,
     list_document,
@@ -91,6 +92,15 @@ class Handlers:
         instance_id = parameters.instance_id(request)
         events = await self._client.get_workflow_history(instance_id)
         return json_response(history_document(instance_id, events))
+
+    async def explain(self, request: Request) -> Response:
+        """Answer why the instance is where it is, what comes next, and what to do."""
+        state = await self._state(request)
+        told = await self._client.explain(state.instance_id, state.runtime_status.name)
+        if told is None:
+            state = await self._state(request)  # it was purged meanwhile
+            told = {"instance_id": state.instance_id}
+        return json_response(explanation_document(told))
 
     async def wait(self, request: Request) -> Response:
         """Answer once the instance has ended (200), or its state when time is over (202)."""

@@ -20,6 +20,9 @@ _PATH_PARAMETERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 _TEXT = {"type": "string"}
+_LINES = {
+    name: {"type": "array", "items": _TEXT} for name in ("waits", "next", "todo", "violations")
+}
 _TIME = {"type": "string", "format": "date-time"}
 
 _SUMMARY = {
@@ -52,6 +55,9 @@ _SCHEMAS: dict[str, Any] = {
     ),
     "History": _object(
         {"instanceID": _TEXT, "events": {"type": "array", "items": {"type": "object"}}}
+    ),
+    "Explanation": _object(
+        {"instanceID": _TEXT, "runtimeStatus": _TEXT, "explanation": _TEXT, **_LINES}
     ),
     "Health": _object({"status": _TEXT}),
     "Document": {"type": "object"},

@@ -57,6 +57,7 @@ class HistoryEvent(Protocol):
 class Client(Protocol):
     """The verbs. All raise wfq errors."""
 
+    async def explain(self, instance_id: str, status: str) -> dict[str, Any] | None: ...
     async def figures(self) -> Figures: ...
     async def start_once(
         self,

@@ -123,6 +123,16 @@ def _reading(handlers: Handlers) -> list[Operation]:
             {200: Answer("The events, oldest first.", "History"), 404: _UNKNOWN},
         ),
         Operation(
+            "ExplainWorkflow",
+            "GET",
+            _INSTANCE + "/explain",
+            "Why an instance is where it is, what comes next, and what to do.",
+            handlers.explain,
+            "read",
+            "ERR_GET_WORKFLOW",
+            {200: Answer("The explanation.", "Explanation"), 404: _UNKNOWN},
+        ),
+        Operation(
             "WaitForWorkflow",
             "GET",
             _INSTANCE + "/wait",

@@ -68,6 +68,10 @@ class FakeClient:
             raise InstanceNotFound(f"no workflow instance {instance_id!r}", instance_id)
         return self.states[instance_id]
 
+    async def explain(self, instance_id: str, status: str) -> dict[str, Any] | None:
+        self.did("explain", instance_id, status)
+        return {"instance_id": instance_id, "runtime_status": status, "explanation": "it rests"}
+
     async def figures(self) -> Figures:
         self.did("figures")
         return self.counted

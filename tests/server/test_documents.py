@@ -125,3 +125,12 @@ def seed_text() -> str:
     if not seed.exists():
         pytest.skip("the seed's page is not beside this checkout")
     return seed.read_text(encoding="utf-8")
+
+
+def test_an_explanation_has_the_names_of_the_api() -> None:
+    document = Api(with_state()).run("GET", f"{BASE}/12345678/explain").json()
+
+    assert document["instanceID"] == "12345678"
+    assert document["runtimeStatus"] == "RUNNING"
+    assert document["explanation"] == "it rests"
+    assert document["todo"] == []

@@ -162,6 +162,7 @@ def test_a_list_passes_its_filters_on() -> None:
     ("method", "path"),
     [
         ("GET", "unknown"),
+        ("GET", "unknown/explain"),
         ("GET", "unknown/history"),
         ("GET", "unknown/wait"),
         ("GET", "unknown/events"),

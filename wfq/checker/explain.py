@@ -37,6 +37,7 @@ _STALLED = (
     ("no longer fits the history", "deploy code that fits, or guard the change; see versioning"),
     ("did not come back in time", "mend the code: it ran too long without a yield"),
     ("ended their worker process", "mend the code, then 'wfq resume {id}'"),
+    ("limits.turn_bytes", "await some tasks before scheduling more, or raise the limit"),
     ("cannot be loaded", "deploy code that can read its history and input"),
     ("failed inside wfq", "a bug of wfq: the worker's log has the traceback"),
 )

@@ -17,6 +17,7 @@ from wfq.management.waiting_async import AsyncWaits
 from wfq.storage.channels import AsyncSubscriber
 from wfq.storage.embedded import ResolvedUrl
 from wfq.storage.instances import Snapshot
+from wfq.storage.keys import Namespace
 from wfq.storage.link import AsyncLink
 from wfq.storage.membership import open_namespace_async
 
@@ -76,6 +77,11 @@ class AsyncSession:
         subscriber = AsyncSubscriber(opened.link)
         await subscriber.listen(namespace.changes(p) for p in range(namespace.partitions))
         return subscriber
+
+    async def place(self) -> tuple[str, Namespace]:
+        """Return the URL and the namespace that it works on, connecting where need be."""
+        opened = await self._open()
+        return opened.resolved.url, opened.scope.namespace
 
     async def close(self) -> None:
         """Close the connections; waits of other tasks fail. Idempotent."""
