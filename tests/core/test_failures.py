@@ -215,3 +215,25 @@ def test_names_cover_base_classes() -> None:
     assert "OSError" in names
     assert "builtins.OSError" in names
     assert "BaseException" not in names
+
+
+def test_notes_and_the_members_of_a_group_are_kept() -> None:
+    def act() -> None:
+        error = ExceptionGroup("several", [ValueError("a"), KeyError("b")])
+        error.add_note("while packing order 7")
+        raise error
+
+    stack = failure_of(act)["stack"].splitlines()
+
+    assert stack[-3:] == [
+        "  note: while packing order 7",
+        "  member: ValueError: a",
+        "  member: KeyError: 'b'",
+    ]
+
+
+def test_many_members_are_bounded() -> None:
+    def act() -> None:
+        raise ExceptionGroup("many", [ValueError("x" * 100_000) for _ in range(1000)])
+
+    assert len(failure_of(act)["stack"]) <= 16 * 1024

@@ -83,6 +83,16 @@ def test_yielding_a_coroutine() -> None:
     assert "await it in an async def workflow" in failure["message"]
 
 
+def test_asyncio_without_its_loop_is_told_what_to_use_instead() -> None:
+    async def workflow(ctx: WorkflowContext) -> None:
+        await asyncio.sleep(0.1)
+
+    failure = failure_of(workflow)
+
+    assert failure["type"] == "RuntimeError"
+    assert "use ctx.create_timer, wf.when_all and wf.when_any" in failure["message"]
+
+
 def test_awaiting_what_belongs_to_asyncio() -> None:
     async def workflow(ctx: WorkflowContext) -> None:
         await asyncio.sleep(0)

@@ -152,9 +152,20 @@ def _stack(exc: BaseException) -> str:
     try:
         frames = [item for item in traceback.walk_tb(exc.__traceback__) if not _is_engine(item[0])]
         summaries = traceback.StackSummary.extract(iter(frames[-MAX_FRAMES:]))
-        return bounded("".join(summaries.format()), MAX_STACK)
+        return bounded("".join([*summaries.format(), *_asides(exc)]), MAX_STACK)
     except Exception:  # a source file that changed or is not text
         return ""
+
+
+def _asides(exc: BaseException) -> Iterator[str]:
+    """What an exception says besides its message: its notes, and the members of a group."""
+    notes = getattr(exc, "__notes__", None)
+    if isinstance(notes, list):
+        for note in notes[:MAX_DEPTH]:
+            yield f"  note: {bounded(str(note), MAX_MESSAGE)}\n"
+    if isinstance(exc, BaseExceptionGroup):
+        for member in exc.exceptions[:MAX_DEPTH]:
+            yield f"  member: {type_name(member)}: {bounded(_text(member), MAX_MESSAGE)}\n"
 
 
 def _is_engine(frame: FrameType) -> bool:

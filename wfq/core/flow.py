@@ -17,6 +17,10 @@ from wfq.errors import PayloadLocked, WorkflowMisuse
 
 #: How often a generator that answers GeneratorExit with another yield is closed again.
 _CLOSE_ATTEMPTS = 100
+#: Said of asyncio in an async workflow.
+NOT_DURABLE = (
+    "asyncio's own awaitables are not durable: use ctx.create_timer, wf.when_all and wf.when_any"
+)
 #: Generators that refuse to be closed. They are kept for ever, past the end of the process:
 #: collecting one would run its code again and print a warning. Only pathological workflows
 #: get here.
@@ -143,5 +147,5 @@ def _not_a_task(value: object, is_coroutine: bool) -> WorkflowMisuse:
     elif isinstance(value, (list, tuple)) and value and all(isinstance(t, Task) for t in value):
         hint = "use when_all(tasks) to wait for several"
     elif is_coroutine:
-        hint += "; asyncio's own awaitables are not durable"
+        hint += f"; {NOT_DURABLE}"
     return WorkflowMisuse(f"the workflow {verb} {short(value)}, which is not a task: {hint}")

@@ -9,7 +9,7 @@ from wfq.core import events as ev
 from wfq.core.decisions import Decisions, event_timeout
 from wfq.core.events import Action, Event, Payload, Record
 from wfq.core.failures import failure_from_exception, make_failure
-from wfq.core.flow import Flow
+from wfq.core.flow import NOT_DURABLE, Flow
 from wfq.core.opentask import OpenTask
 from wfq.core.ports import Executor, Host
 from wfq.core.turn import COMPLETED, CONTINUED, FAILED, RUNNING, TERMINATED, Turn
@@ -175,7 +175,10 @@ class Generation:
             except PayloadError as exc:
                 error = exc
         if error is not None:
-            self._finish([act.FAIL, failure_from_exception(error)], FAILED)
+            failure = failure_from_exception(error)
+            if flow.is_coroutine and _needs_event_loop(error):
+                failure["message"] += f"; {NOT_DURABLE}"
+            self._finish([act.FAIL, failure], FAILED)
             flow.error = None  # it holds the frames of the workflow
         elif decisions.continuation is not None:
             payload, save_events = decisions.continuation
@@ -294,3 +297,8 @@ class Generation:
             non_retryable=True,
         )
         return [ev.FAILED, task_id, nonce, failure]
+
+
+def _needs_event_loop(error: BaseException) -> bool:
+    """Whether asyncio was asked for something: a workflow's coroutine runs without a loop."""
+    return type(error) is RuntimeError and "event loop" in str(error)
