@@ -141,7 +141,9 @@ def _start_and_ask(command: list[str] | str, directory: Path, *questions: str) -
         script = command.replace("'port 26379'", f"'port {port}' 'bind 127.0.0.1'")
         words = ["sh", "-c", script]
     else:
-        words = [str(binary), *command, "--port", port, "--dir", str(directory)]
+        # The bus has a port of its own, 10,000 above the other where that is not too high.
+        bus = ["--cluster-port", str(free_port())] if "--cluster-enabled" in command else []
+        words = [str(binary), *command, *bus, "--port", port, "--dir", str(directory)]
     with (directory / "log").open("wb") as log:
         server = subprocess.Popen(words, cwd=directory, stdout=log, stderr=log)
     try:
