@@ -40,6 +40,7 @@ USAGE = """usage: python3 run.py COMMAND [ARGUMENT...]
   fix          what of lint and format can be repaired
   bench        the benchmarks; bench --help tells which
   chaos        the fault campaign; chaos --minutes N --seed S
+  docs         the documentation as a site, into site/
   build        the wheel and the sdist, into dist/
   constraints  write the installed versions to constraints.txt
 """
@@ -199,6 +200,10 @@ def fix(arguments: "list[str]") -> int:
     return each([["-m", "ruff", "check", "--fix", "."], ["-m", "ruff", "format", "."]])
 
 
+def docs(arguments: "list[str]") -> int:
+    return each([["-m", "mkdocs", "build", "--strict", "--quiet", *arguments]])
+
+
 def build(arguments: "list[str]") -> int:
     return each([["-m", "hatchling", "build", *arguments]])
 
@@ -246,6 +251,7 @@ TASKS = {
     "check": check,
     "fix": fix,
     "build": build,
+    "docs": docs,
     "constraints": constraints,
 }
 
