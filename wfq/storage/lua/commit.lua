@@ -35,6 +35,7 @@
 --   T due member                    a timer (due in epoch ms)
 --   z member                        a timer that is no longer wanted
 --   h field                         the message of a task that is no longer wanted
+--   w field message                 the message of a waiting task (its timer is a T)
 --   S field value                   set a field of the instance hash
 --   D field                         delete a field of the instance hash
 --   I from to created               move between status indexes
@@ -58,7 +59,7 @@ local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4],
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local count = tonumber(ARGV[7])
 local PACK = 16
-local OPERANDS = {A = 2, a = 2, Y = 3, T = 2, z = 1, h = 1, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
+local OPERANDS = {A = 2, a = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
   M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
@@ -164,6 +165,8 @@ for n = 1, count do
       undue[#undue + 1] = a
     elseif op == 'h' then
       forget[#forget + 1] = a
+    elseif op == 'w' then
+      redis.call('HSET', tasks, a, b)
     elseif op == 'S' then
       redis.call('HSET', prefix .. 'instance:' .. id, a, b)
     elseif op == 'D' then

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, TypeVar
 
 from orjson import loads
 
@@ -31,6 +32,7 @@ from wfq.storage.timers import wake_member
 from wfq_workers.backoff import escaped, one_line
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
+from wfq_workers.orchestrating.inline import MOST_TURNS
 from wfq_workers.orchestrating.partition import (
     ABORTED,
     ABORTED_RETRY_MS,
@@ -40,6 +42,8 @@ from wfq_workers.orchestrating.partition import (
 )
 
 log = logging.getLogger("wfq.orchestrator")
+
+T = TypeVar("T")
 
 
 def cut(partition: OwnedPartition, entries: list[Any], most_events: int) -> Iterator[Batch]:
@@ -222,13 +226,18 @@ class Batch:
         for instance_id, events in self.works.items():
             cached = self._loaded[instance_id]
             nonce = engine.nonce(token)
-            turns_before = cached.instance.turns
+            first_turn = cached.instance.turns
+            turns_before: int | None = first_turn
             turn = self._turn(cached, events, now_ms, nonce)
             position = None
             if self._stays and events:
                 entry_id, index = self._last_place(instance_id)
                 position = [engine.queue, entry_id.decode(), index]
             try:
+                if engine.inline:
+                    turn, nonce, turns_before = self._go_on(
+                        cached, turn, nonce, turns_before, token, position, parts
+                    )
                 draft = partition.writer.draft(
                     cached.instance, turn, turns_before=turns_before, nonce=nonce,
                     created=cached.created_ms, position=position,
@@ -237,6 +246,8 @@ class Batch:
                 raise self._set_aside(instance_id, exc) from exc
             self._after(cached, turn)
             if draft is None:
+                if turns_before is None:
+                    notice.append(instance_id)
                 continue
             if turn.stalled == ABORTED:
                 member = wake_member(engine.queue, instance_id, cached.instance.inc)
@@ -246,7 +257,7 @@ class Batch:
                 continue
             parts.append(draft.part)
             notice.append("!" + instance_id if draft.ended else instance_id)
-            if turns_before == 1 and not cached.instance.gen:
+            if first_turn == 1 and not cached.instance.gen:
                 self._started.append(cached.instance.name)
             if draft.ended:
                 taken_s = (turn.now_ms - cached.created_ms) / 1000
@@ -265,11 +276,58 @@ class Batch:
             notice=" ".join(notice), parts=parts, removals=partition.removals,
         )  # fmt: skip
 
+    def _go_on(
+        self,
+        cached: Cached,
+        turn: Turn,
+        nonce: str,
+        turns_before: int | None,
+        token: str,
+        position: list[Any] | None,
+        parts: list[InstanceCommit],
+    ) -> tuple[Turn, str, int | None]:
+        """Run inline activities and the turns that their results lead to.
+
+        Adds the parts of all turns but the last, which is returned with its nonce and the turns
+        before it. Raises: StaleLease, TurnTooLarge.
+        """
+        partition, instance = self.partition, cached.instance
+        engine, writer = partition.engine, partition.writer
+        for _ in range(MOST_TURNS):
+            assert engine.inline is not None
+            inline = engine.inline.of(turn)
+            if not inline:
+                break
+            draft = writer.draft(
+                instance, turn, turns_before=turns_before, nonce=nonce,
+                created=cached.created_ms, position=position,
+                inline={action[1] for action in inline},
+            )  # fmt: skip
+            assert draft is not None
+            messages = [writer.message(instance, action, turn) for action in inline]
+            events = self._inline(cached, draft.part, messages)
+            parts.append(draft.part)
+            # What this commit itself has added is not to be looked for.
+            turns_before, nonce = None, engine.nonce(token)
+            turn = self._turn(cached, events, engine.now_ms(), nonce)
+        return turn, nonce, turns_before
+
+    def _inline(self, cached: Cached, part: InstanceCommit, messages: list[bytes]) -> list[Event]:
+        engine, instance = self.partition.engine, cached.instance
+        assert engine.inline is not None
+        run = partial(engine.inline.run, instance, part, messages, engine.now_ms())
+        engine.watch.turn(instance)
+        return self._guarded(instance, run)
+
     def _turn(self, cached: Cached, events: list[Event], now_ms: int, nonce: str) -> Turn:
         instance = cached.instance
         self.partition.engine.watch.turn(instance)
+        return self._guarded(instance, lambda: instance.apply(events, now_ms, nonce))
+
+    def _guarded(self, instance: Instance, run: Callable[[], T]) -> T:
+        """Run an instance's code; where it cannot be, have the batch read again without it."""
         try:
-            return instance.apply(events, now_ms, nonce)
+            return run()
         except TurnBlocked as exc:
             log.error(
                 "instance %s is stalled: %s",

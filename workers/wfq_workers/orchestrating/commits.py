@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -77,15 +77,17 @@ class CommitWriter:
         instance: Instance,
         turn: Turn,
         *,
-        turns_before: int,
+        turns_before: int | None,
         nonce: str,
         created: int,
         position: list[Any] | None = None,
+        inline: Container[int] = (),
     ) -> Draft | None:
         """The part of one turn; None when it leaves nothing to write.
 
         `position` is given where the batch's entries stay in the stream: queue, entry id and
-        field of the last event consumed, for the next owner to skip. Raises: TurnTooLarge.
+        field of the last event consumed, for the next owner to skip. `inline` are tasks that are
+        run here, and have no entry. Raises: TurnTooLarge.
         """
         record = b""
         if not turn.empty and turn.status != CONTINUED:
@@ -104,7 +106,7 @@ class CommitWriter:
         part = InstanceCommit(instance.id, instance.inc, turns_before, record)
         draft = Draft(part, ended=turn.status in FINAL)
         if turn.actions:
-            self._actions(draft, instance, turn)
+            self._actions(draft, instance, turn, inline)
         if turn.cancel_timers:
             for task_id, task_nonce in turn.cancel_timers:
                 part.add("z", timers.timer_member(self._queue, instance.id, task_id, task_nonce))
@@ -143,7 +145,14 @@ class CommitWriter:
                 "the workers"
             )
 
-    def _actions(self, draft: Draft, instance: Instance, turn: Turn) -> None:
+    def message(self, instance: Instance, action: Action, turn: Turn) -> bytes:
+        """The message of an activity that a turn has scheduled."""
+        extra = self._trace(instance)
+        return self._activity(instance, action, turn.nonce, turn.now_ms, False, extra)[1]
+
+    def _actions(
+        self, draft: Draft, instance: Instance, turn: Turn, inline: Container[int]
+    ) -> None:
         part, nonce, now_ms = draft.part, turn.nonce, turn.now_ms
         # An ended run sets no timers; what it scheduled without waiting still runs.
         waits = not turn.ended
@@ -152,6 +161,8 @@ class CommitWriter:
         for index, action in enumerate(turn.actions):
             code = action[0]
             if code == SCHEDULE_TASK:
+                if action[1] in inline:
+                    continue
                 dispatched.append(self._activity(instance, action, nonce, now_ms, waits, extra))
                 opts = action[4]
                 if opts is not None and "s" in opts and waits:

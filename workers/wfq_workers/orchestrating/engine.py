@@ -17,6 +17,7 @@ from wfq.storage.link import SyncLink, Wire
 from wfq.storage.scripts import Argument
 from wfq_workers.clock import ServerClock
 from wfq_workers.metrics.counts import SHORT_S, TurnCounts
+from wfq_workers.orchestrating.inline import InlineActivities
 from wfq_workers.tracing import Tracer, find_tracer
 
 log = logging.getLogger("wfq.orchestrator")
@@ -214,6 +215,8 @@ class Engine:
     #: What instances lacked code, as far as that was said.
     lacking: set[str] = field(default_factory=set)
     counts: TurnCounts = field(default_factory=TurnCounts)
+    #: Activities that are run within the turn; None where the program has none.
+    inline: InlineActivities | None = None
     short: ShortActivities = field(default_factory=ShortActivities)
     #: None where the program does not use OpenTelemetry.
     tracer: Tracer | None = field(default_factory=find_tracer)

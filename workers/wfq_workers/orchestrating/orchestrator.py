@@ -13,6 +13,7 @@ from functools import partial
 
 from wfq.core.ports import Host
 from wfq.errors import StorageError
+from wfq.registry import Registry
 from wfq.storage import partitions
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
@@ -21,6 +22,7 @@ from wfq_workers.backoff import Backoff
 from wfq_workers.metrics.counts import TurnCounts
 from wfq_workers.orchestrating.connection import Wait
 from wfq_workers.orchestrating.engine import Engine, TurnWatch
+from wfq_workers.orchestrating.inline import InlineActivities
 from wfq_workers.orchestrating.lane import Lane
 from wfq_workers.orchestrating.ownership import Leases, Ownership
 
@@ -58,6 +60,8 @@ class OrchestratorLoop:
         self.engine = Engine(
             url, namespace, queue, host, worker_id, int(lease_s * 1000), watch, counts=self.counts
         )
+        if isinstance(host, Registry):
+            self.engine.inline = InlineActivities.find(host, queue)
         if is_cluster(url):
             lanes = namespace.partitions
         self._lanes = [

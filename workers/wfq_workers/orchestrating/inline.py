@@ -1,0 +1,140 @@
+"""Inline activities: short local work that an orchestrator does itself, within the turn.
+
+What such an activity saves is the way to a worker and back: its stream entry, its completion and
+the turn's round trip. What it gives up is everything that the way was for: it holds up all other
+instances of the process, nothing can interrupt it but the watchdog of turns, and one that ends its
+process is the instance's fault ("killed its worker"), not its own.
+
+It runs at least once, like any other: nothing is recorded before the commit, which records the
+turn that scheduled it and the turn that got its result; a crash in between runs it again. A
+timeout is found when it comes back, and a further attempt is an ordinary one, in a worker.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from typing import Any
+
+from orjson import loads
+
+from wfq import failpoints
+from wfq.core.actions import SCHEDULE_TASK
+from wfq.core.events import Action, Event
+from wfq.core.instance import Instance
+from wfq.core.ports import TurnAborted
+from wfq.core.turn import Turn
+from wfq.depends import DependencyScope
+from wfq.errors import PayloadLocked
+from wfq.registry import Registry
+from wfq.storage import timers
+from wfq.storage.activities import Completed
+from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
+from wfq_workers.activities import outcomes
+from wfq_workers.activities.attempt import Attempt, Stream
+from wfq_workers.activities.execution import Handler, failure_of
+
+log = logging.getLogger("wfq.orchestrator")
+
+#: Turns in a row that an instance may go on with inline activities alone; then the others of the
+#: batch have their turn.
+MOST_TURNS = 64
+
+
+class InlineActivities:
+    """The inline activities of a program. Used by the one thread that runs turns."""
+
+    @classmethod
+    def find(cls, registry: Registry, queue: str) -> InlineActivities | None:
+        """Those of a program; None where it has none."""
+        found = cls(registry, queue)
+        return found if found._handlers else None
+
+    def __init__(self, registry: Registry, queue: str) -> None:
+        scope = DependencyScope(_no_loop)
+        self._queue = queue
+        self._handlers = {
+            entry.name: Handler(entry, scope, beat=_no_beat, decode_details=registry.decode_plain)
+            for entry in registry.activities()
+            # What must wait for something else runs where waiting is no harm.
+            if entry.inline and not entry.is_async and not entry.dependencies
+        }
+
+    def of(self, turn: Turn) -> list[Action]:
+        """The activities of a turn that are to be run here.
+
+        None of one that ended its run, where nobody awaits them, or that decided so much that
+        it is dispatched piece by piece.
+        """
+        if turn.ended or len(turn.actions) > DISPATCH_BATCH:
+            return []
+        handlers, found = self._handlers, []
+        for action in turn.actions:
+            if action[0] == SCHEDULE_TASK and action[2] in handlers:
+                opts = action[4]
+                if opts is None or opts.get("q", self._queue) == self._queue:
+                    found.append(action)
+        return found
+
+    def run(
+        self, instance: Instance, part: InstanceCommit, messages: list[bytes], now_ms: int
+    ) -> list[Event]:
+        """Run activities, and return the events of those that have come to an end.
+
+        What goes on elsewhere, a further attempt, becomes an operation of `part`.
+        Raises: TurnAborted.
+        """
+        events: list[Event] = []
+        stream = Stream(0, self._queue, "")
+        for message in messages:
+            attempt = Attempt((stream, b"", instance.id, message, 1), time.monotonic())
+            outcome = self._attempt(attempt, now_ms)
+            if isinstance(outcome, Completed):
+                events.append(loads(outcome.event))
+            elif outcome is None:
+                part.add("A", self._queue, message)
+            else:
+                task = (instance.id, attempt.task_id, attempt.nonce)
+                part.add("w", timers.task_field(*task), outcome.message)
+                member = timers.retry_member(self._queue, *task)
+                part.add("T", now_ms + outcome.delay_ms, member)
+        if failpoints.ACTIVE:
+            failpoints.hit("orch.after_inline")
+        return events
+
+    def _attempt(self, attempt: Attempt, now_ms: int) -> Any:
+        """One attempt's outcome; None leaves it to a worker."""
+        handler = self._handlers[attempt.name]
+        attempt.handler = handler
+        try:
+            payload = handler.run(attempt)
+            limit_ms = attempt.start_to_close_ms
+            if limit_ms is None or (time.monotonic() - attempt.kept_at) * 1000 <= limit_ms:
+                return outcomes.succeeded(attempt, payload)
+            failure, names = outcomes.timed_out(attempt, limit_ms, heartbeat=False), list[str]()
+        except (TurnAborted, PayloadLocked) as exc:
+            if isinstance(exc, PayloadLocked):
+                return None
+            raise
+        # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
+        except BaseException as exc:
+            failure, names = failure_of(exc)
+        finally:
+            attempt.context = None
+        log.warning(
+            "inline activity %r of instance %s failed: %s",
+            attempt.name,
+            attempt.instance_id,
+            failure["type"],
+            extra={"instance_id": attempt.instance_id, "activity": attempt.name},
+        )
+        return outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
+
+
+def _no_beat(_attempt: Any, _details: Any) -> None:
+    """Heartbeats mean nothing here: nobody waits for the next."""
+
+
+def _no_loop() -> Any:
+    raise RuntimeError("inline activities have no event loop")
