@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from orjson import loads
 
@@ -21,7 +21,6 @@ from wfq.core.events import (
     Record,
 )
 from wfq.core.instance import Instance
-from wfq.core.ports import TurnAborted, TurnBlocked
 from wfq.core.turn import CONTINUED, FINAL, STALLED, Turn
 from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
@@ -42,8 +41,6 @@ from wfq_workers.orchestrating.partition import (
 )
 
 log = logging.getLogger("wfq.orchestrator")
-
-T = TypeVar("T")
 
 
 def cut(partition: OwnedPartition, entries: list[Any], most_events: int) -> Iterator[Batch]:
@@ -317,41 +314,12 @@ class Batch:
         assert engine.inline is not None
         run = partial(engine.inline.run, instance, part, messages, engine.now_ms())
         engine.watch.turn(instance)
-        return self._guarded(instance, run)
+        return self.partition.guarded(instance, run)
 
     def _turn(self, cached: Cached, events: list[Event], now_ms: int, nonce: str) -> Turn:
         instance = cached.instance
         self.partition.engine.watch.turn(instance)
-        return self._guarded(instance, lambda: instance.apply(events, now_ms, nonce))
-
-    def _guarded(self, instance: Instance, run: Callable[[], T]) -> T:
-        """Run an instance's code; where it cannot be, have the batch read again without it."""
-        try:
-            return run()
-        except TurnBlocked as exc:
-            log.error(
-                "instance %s is stalled: %s",
-                instance.id,
-                one_line(exc),
-                extra={"instance_id": instance.id},
-            )
-            self.partition.set_aside(instance.id, str(exc))
-            raise StaleLease(f"the turn of instance {instance.id} cannot be run here") from None
-        except TurnAborted:
-            # Nothing of this batch is committed yet: it is read again, and then the
-            # instance's events are recorded without running its code. Unless the abort was
-            # for the turn before this one.
-            if instance.aborted:
-                self.partition.set_aside(instance.id, ABORTED)
-            raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
-        except Exception as exc:
-            log.exception(
-                "instance %s is stalled: its turn failed inside wfq",
-                instance.id,
-                extra={"instance_id": instance.id},
-            )
-            self.partition.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
-            raise StaleLease(f"the turn of instance {instance.id} failed") from exc
+        return self.partition.guarded(instance, lambda: instance.apply(events, now_ms, nonce))
 
     def _set_aside(self, instance_id: str, why: Exception) -> StaleLease:
         """Have the batch read again, and the instance's events recorded without its code."""

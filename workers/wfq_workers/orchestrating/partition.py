@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
+from typing import TypeVar
 
 from orjson import loads
 
 from wfq.core.events import T_NONCE, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted, TurnBlocked
-from wfq.errors import NonDeterministicWorkflow
+from wfq.errors import NonDeterministicWorkflow, StaleLease
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Taken
 from wfq_workers.backoff import one_line
@@ -17,6 +19,8 @@ from wfq_workers.orchestrating.commits import CommitWriter, Messages
 from wfq_workers.orchestrating.engine import Cached, Engine
 
 log = logging.getLogger("wfq.orchestrator")
+
+T = TypeVar("T")
 
 #: Owners in a row that an instance may take down in suspect mode before it is set aside.
 ACCUSATIONS = 2
@@ -199,6 +203,38 @@ class OwnedPartition:
         finally:
             if replays:
                 watch.end()
+
+    def guarded(self, instance: Instance, run: Callable[[], T]) -> T:
+        """Run an instance's code; where it cannot be, have the batch read again without it.
+
+        Raises: StaleLease.
+        """
+        try:
+            return run()
+        except TurnBlocked as exc:
+            log.error(
+                "instance %s is stalled: %s",
+                instance.id,
+                one_line(exc),
+                extra={"instance_id": instance.id},
+            )
+            self.set_aside(instance.id, str(exc))
+            raise StaleLease(f"the turn of instance {instance.id} cannot be run here") from None
+        except TurnAborted:
+            # Nothing of this batch is committed yet: it is read again, and then the
+            # instance's events are recorded without running its code. Unless the abort was
+            # for the turn before this one.
+            if instance.aborted:
+                self.set_aside(instance.id, ABORTED)
+            raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
+        except Exception as exc:
+            log.exception(
+                "instance %s is stalled: its turn failed inside wfq",
+                instance.id,
+                extra={"instance_id": instance.id},
+            )
+            self.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
+            raise StaleLease(f"the turn of instance {instance.id} failed") from exc
 
     def is_set_aside(self, instance_id: str) -> bool:
         """Whether the instance's next events are to be recorded without running its code."""
