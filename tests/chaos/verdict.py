@@ -147,6 +147,9 @@ class Verdict:
             records = [orjson.loads(record) for record in found.records]
             for task_id, event in _completions(records):
                 self.findings.counts["results recorded"] += 1
+                if event[0] == ev.FAILED and event[3]["type"] == "ActivityTimeout":
+                    # It did not end in time: its worker may have been killed before it did.
+                    continue
                 key = f"{instance_id}:{found.incarnation}.{records[0][ev.B_GEN]}:{task_id}"
                 seen = self._testimony.by_key.get(key, [])
                 if not any(_fits(execution, event) for execution in seen):
