@@ -83,7 +83,10 @@ def _raise_to_many(bulk: Bulk, arguments: tuple[str, ...], event_id: str | None)
 @output_option
 @target_options
 def get(instance_id: str) -> None:
-    """Show an instance: status, input, output, custom status, failure."""
+    """Show an instance: status, input, output, custom status, failure.
+
+    The exit code is 0 whatever the status; 'wfq wait' ends with that of the instance.
+    """
     with open_session() as session:
         state = session.state(instance_id)
         print_state(state)

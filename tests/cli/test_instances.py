@@ -15,6 +15,7 @@ import click
 import pytest
 
 from tests.cli.conftest import Cli
+from tests.client.kit import Hand
 from tests.servers import LocalServer
 from wfq_cli import completing
 from wfq_cli.app import cli
@@ -346,3 +347,14 @@ def test_what_nobody_serves_is_said_in_one_line(wfq: Cli) -> None:
     assert wfq.run("terminate", "order-7").stderr == (
         "wfq: no worker of 'default', and no scheduler, is running; it is obeyed when one does\n"
     )
+
+
+def test_showing_what_failed_is_no_failure_waiting_for_it_is(wfq: Cli, valkey_url: str) -> None:
+    here = ("--namespace", "test")
+    wfq.ok("start", "chain", "--id", "c-1", *here)
+    hand = Hand(valkey_url)
+    hand.fail("c-1")
+    hand.close()
+
+    assert wfq.json("get", "c-1", *here)["failure_details"]["message"] == "boom"
+    assert wfq.run("wait", "c-1", *here).exit_code == 3
