@@ -239,6 +239,20 @@ def test_an_activity_that_nobody_has_stalls_until_it_is_mocked() -> None:
         assert (started.status, started.output) == ("COMPLETED", 5)
 
 
+def test_a_child_that_nobody_has_is_named() -> None:
+    runtime = wf.WorkflowRuntime()
+
+    @runtime.workflow
+    def parent(ctx: wf.WorkflowContext) -> Flow:
+        yield ctx.call_child_workflow("elsewhere")
+
+    with Env(runtime) as env:
+        started = env.start(parent)
+        assert [child.status for child in started.children] == ["STALLED"]
+        with pytest.raises(Stuck, match="no worker has the workflow 'elsewhere'"):
+            started.result()
+
+
 def test_heartbeat_details_reach_the_next_attempt() -> None:
     runtime = wf.WorkflowRuntime()
 

@@ -116,6 +116,17 @@ def test_code_that_is_missing_is_found() -> None:
     assert finding.script == []
 
 
+def _orphaned(ctx: wf.WorkflowContext) -> Flow:
+    yield ctx.call_child_workflow("elsewhere")
+
+
+def test_a_child_that_is_missing_is_found() -> None:
+    finding = found(_orphaned)
+
+    assert finding.kind == "stalled"
+    assert finding.message == "no worker has the workflow 'elsewhere'"
+
+
 def _reserved(ctx: wf.WorkflowContext) -> Flow:
     yield ctx.call_activity("reserve")
     late = ctx.create_timer(timedelta(hours=1))

@@ -305,6 +305,9 @@ class Env:
     def _why_not(self, life: Life, skips: bool) -> str:
         world = self._world
         why = life.explain()
+        for other in world.lives.values():
+            if other is not life and other.stalled:
+                why += f"; {other.instance_id!r} is STALLED: {other.stalled}"
         if life.ended:
             return why
         waits = {opened.kind for opened in life.instance.open.values()}

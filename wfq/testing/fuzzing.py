@@ -222,10 +222,9 @@ class Subject:
 
     def _stays(self, director: Director, root: Life) -> Finding | None:
         world = director.world
-        if root.stalled or world.parked:
-            names = sorted({task.name for task in world.parked})
-            why = root.stalled or f"no code for {', '.join(names)}"
-            return self._finding(director, "stalled", why)
+        for life in world.lives.values():
+            if life.stalled and not life.ended:
+                return self._finding(director, "stalled", life.stalled)
         if self._unfinished(director):
             return None
         if _missing_events(director):

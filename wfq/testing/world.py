@@ -26,14 +26,14 @@ from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.probe import redecide
 from wfq.core.retry import is_retryable, next_delay_ms
-from wfq.core.turn import CONTINUED, RUNNING, Turn
+from wfq.core.turn import CONTINUED, RUNNING, STALLED, Turn
 from wfq.errors import WfqError
 from wfq.registry import Registry
 from wfq.testing.activities import Done, Performer, Task
 from wfq.testing.lives import Life
 
-#: A history is replayed in full after so many turns, then whenever it has grown by a quarter:
-#: every decision is checked and a long loop does not cost the square of its turns.
+#: A history is replayed in full after each of so many turns, then whenever it has doubled, and at
+#: its end: every decision is checked, and a long loop does not cost the square of its turns.
 _CHECK_ALWAYS = 16
 
 
@@ -249,6 +249,9 @@ class World:
             life.custom = _stored(turn.custom)
         life.status = turn.status
         life.stalled = turn.stalled or ""
+        if not life.instance.has_code and not turn.ended:
+            # A worker gives others some time to show that they have it; here there are none.
+            life.status, life.stalled = STALLED, str(life.instance.why)
         if self._check and record is not None:
             self._check_replay(life, turn.ended)
         self._effects(life, turn, [] if record is None else record[ev.T_ACTIONS])
@@ -273,7 +276,7 @@ class World:
 
     def _check_replay(self, life: Life, ended: bool) -> None:
         turns = len(life.records)
-        if ended or turns <= _CHECK_ALWAYS or turns > life.checked * 5 // 4:
+        if ended or turns <= _CHECK_ALWAYS or turns >= life.checked * 2:
             life.checked = turns
             self.replay(life)
 
