@@ -41,6 +41,7 @@ class TcpServer(LocalServer):
 
     def __init__(self, kind: Kind, options: Sequence[str] = (), *, ports: int = 1) -> None:
         self.port, *self.more_ports = free_ports(ports)
+        self.frozen = False
         super().__init__(kind, options)
 
     @property
@@ -54,19 +55,33 @@ class TcpServer(LocalServer):
     def _more(self) -> list[str]:
         return []
 
-    def ask(self, *words: str | int) -> Any:
+    def ask(self, *words: str | int | bytes) -> Any:
         """Run one command."""
         with command_client(self.url) as client:
             return client.execute_command(*words)
 
     def freeze(self) -> None:
         """Stop it where it is: it keeps its connections and answers nothing."""
+        self.frozen = True
         os.kill(self.pid, signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let it go on."""
+        self.frozen = False
         if runs(self.pid):
             os.kill(self.pid, signal.SIGCONT)
+
+    @property
+    def answers(self) -> bool:
+        """Whether it can be asked."""
+        return not self.frozen and runs(self.pid)
+
+    def has_replica(self) -> bool:
+        """Whether a replica is in step with this master."""
+        with command_client(self.url) as client:
+            info: Any = client.info("replication")
+            state = info.get("slave0")
+            return bool(info["role"] == "master" and state and state["state"] == "online")
 
     @property
     def role(self) -> str:
@@ -148,6 +163,12 @@ class SentinelGroup:
             ),
             deadline_s,
         )
+
+    def wait_healed(self) -> None:
+        """Wait until there is a master, and every other server follows it."""
+        poll(lambda: self.master.role == "master", 30)
+        rest = len(self.servers) - 1
+        poll(lambda: self.master.ask("WAIT", rest, 200) == rest, 30)
 
     def flush(self) -> None:
         self.master.flush()
@@ -237,7 +258,7 @@ class ClusterGroup:
     def owner(self, key: str, *, among: Sequence[_Node] = ()) -> _Node:
         """The node that serves a key's slot, as the nodes tell."""
         for node in among or self.nodes:
-            if not runs(node.pid):
+            if not node.answers:
                 continue
             slot = int(node.ask("CLUSTER", "KEYSLOT", key))
             for begin, end, (_, port, *_), *_ in node.ask("CLUSTER", "SLOTS"):
@@ -245,9 +266,31 @@ class ClusterGroup:
                     return next(n for n in self.nodes if n.port == port)
         raise AssertionError(f"nobody serves {key}")
 
+    def wait_healed(self) -> None:
+        """Wait until all nodes see each other, and every replica is in step."""
+        for node in self.nodes:
+            poll(partial(self._is_ok, node), 30)
+            if node.role != "master":
+                poll(partial(self._in_step, node), 30)
+
+    def move(self, key: str, target: _Node) -> int:
+        """Move the slot of a key to another master, key by key; returns how many keys it held."""
+        source = self.owner(key)
+        slot = int(source.ask("CLUSTER", "KEYSLOT", key))
+        target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
+        source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        count = 0
+        while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 20):
+            words = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys]
+            source.ask("MIGRATE", *words)
+            count += len(keys)
+        for node in (target, source):
+            node.ask("CLUSTER", "SETSLOT", slot, "NODE", target.id)
+        return count
+
     def flush(self) -> None:
         for node in self.nodes:
-            if node.role == "master":
+            if node.answers and node.role == "master":
                 node.flush()
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import logging
 import sys
 from pathlib import Path
 
+from tests.chaos import groups
 from tests.chaos.campaign import ROUND_S, Options, run_many
 from tests.chaos.nemesis import KINDS, LOSSY
 
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=25.0, help="instances started a second")
     parser.add_argument("--mutation", default="", help="a defect to put into the workers")
     parser.add_argument("--power-cuts", action="store_true", help="lose the last second, too")
+    parser.add_argument("--on", choices=("sentinel", "cluster"), default="", help="a group")
     parser.add_argument("--cores", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="a directory for logs and ledgers")
     given = parser.parse_args()
@@ -28,7 +30,8 @@ def main() -> int:
     options = Options(
         seed=given.seed, seconds=given.round, server=given.server, per_second=given.rate,
         mutation=given.mutation, cores=given.cores, keep=given.keep,
-        lossy=given.power_cuts, kinds=LOSSY if given.power_cuts else KINDS,
+        on=given.on, lossy=given.power_cuts or bool(given.on),
+        kinds=groups.KINDS[given.on] if given.on else LOSSY if given.power_cuts else KINDS,
     )  # fmt: skip
     report = run_many(options, given.minutes * 60)
     sys.stdout.write(f"{report}\n")

@@ -13,7 +13,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tests.chaos.fleet import ROLES, Fleet, Member
+from tests.chaos.fleet import ROLES, Fleet, Member, OpenRoad, Way
+from tests.chaos.groups import GroupNemesis, make_group
 from tests.chaos.ledger import Ledger, read_ledgers
 from tests.chaos.load import Load
 from tests.chaos.nemesis import KINDS, Fault, Nemesis, draw_plan
@@ -22,6 +23,7 @@ from tests.chaos.shapes import Job, draw_jobs
 from tests.chaos.verdict import PASSWORD, Verdict, read_logs, root_of
 from tests.faults.proxy import Proxy, ProxyLoop
 from tests.servers import Kind, LocalServer
+from wfq.checker.repair import repair_namespace
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
@@ -49,6 +51,8 @@ class Options:
     seed: int = 1
     seconds: float = ROUND_S
     server: Kind = "valkey"
+    #: "sentinel" or "cluster" instead of one server: see `tests.chaos.groups`.
+    on: str = ""
     per_second: float = 25.0
     kinds: Mapping[str, int] = field(default_factory=lambda: KINDS)
     #: The faults themselves, instead of drawing them.
@@ -151,13 +155,21 @@ class Round:
         self._ledger_directory = directory / "ledger"
         loop = ProxyLoop()
         stack.callback(loop.close)
-        self.server = LocalServer(options.server, AOF, password=PASSWORD, parent=directory)
-        stack.callback(self.server.close)
-        self._link = SyncLink(self.server.url)
+        self._group = make_group(options.on, AOF) if options.on else None
+        if self._group is not None:
+            stack.callback(self._group.close)
+            url = self._group.url
+        else:
+            self.server = LocalServer(options.server, AOF, password=PASSWORD, parent=directory)
+            stack.callback(self.server.close)
+            url = self.server.url
+        self._link = SyncLink(url)
         stack.callback(self._link.close)
         self.namespace: Namespace = open_namespace(self._link, "default", partitions=PARTITIONS)
 
-        def proxy(name: str) -> Proxy:
+        def proxy(name: str) -> Way:
+            if options.on:
+                return OpenRoad(url)
             made = Proxy(loop, self.server.socket, password=PASSWORD, seed=f"{options.seed} {name}")
             stack.callback(made.close)
             return made
@@ -168,7 +180,8 @@ class Round:
         self._clients = proxy("clients")
         self._ledger = Ledger(self._ledger_directory)
         stack.callback(self._ledger.close)
-        self._power = PowerCuts(self.server, options.seed) if options.lossy else None
+        lossy = options.lossy and not options.on
+        self._power = PowerCuts(self.server, options.seed) if lossy else None
         if self._power is not None:
             stack.callback(self._power.close)
         self.report = Report()
@@ -185,7 +198,7 @@ class Round:
         )  # fmt: skip
         plan = options.plan or draw_plan(options.seed, options.seconds, options.kinds)
         power = self._power
-        nemesis = Nemesis(self.server, self.namespace, self.fleet, self._clients, plan, power)
+        nemesis = self._nemesis(plan)
         load.start()
         nemesis.run(options.seconds)
         log.info("healing after %d faults", nemesis.counts.total())
@@ -196,6 +209,9 @@ class Round:
         violations += load.errors
         if power is not None:
             self._repeat(load.jobs, power.windows)
+        if isinstance(nemesis, GroupNemesis):
+            self._repeat(load.jobs, nemesis.windows)
+            self._mend()
         self.fleet.heal()
         self.fleet.wait_ready()
         self._wait_for_quiet({job.instance_id for job in load.jobs if job.shape.stays})
@@ -211,6 +227,18 @@ class Round:
         self.report.faults.update(nemesis.counts)
         self.report.seconds = time.monotonic() - begin
         return self.report
+
+    def _nemesis(self, plan: Sequence[Fault]) -> Nemesis:
+        if self._group is not None:
+            return GroupNemesis(self._group, self.namespace, self.fleet, self._clients, plan)
+        return Nemesis(self.server, self.namespace, self.fleet, self._clients, plan, self._power)
+
+    def _mend(self) -> None:
+        """Put back what one server of the group has lost and another knows, as operators do."""
+        mended, _ = repair_namespace(self._link, self.namespace)
+        for one in mended:
+            log.info("mended %s: %s", one.instance_id, ", ".join(one.what))
+        self.report.counts["mended"] += len(mended)
 
     def _repeat(self, jobs: Sequence[Job], windows: Sequence[Window]) -> None:
         """Ask again for what was acknowledged and may be lost, as an operator would.

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
-from tests.faults.proxy import Proxy
+from tests.faults.proxy import Weather
 from tests.servers import ROOT, Processes, Spawned, poll
 
 #: Short leases, so that what a dead process held moves within a round.
@@ -33,13 +34,45 @@ ROLES: Mapping[str, str] = {
 START_S = 60.0
 
 
+class Way(Protocol):
+    """A way to the server, on which things may break."""
+
+    @property
+    def url(self) -> str: ...
+
+    def set(self, weather: Weather) -> None:
+        """Change what happens on it."""
+
+    def cut(self) -> None:
+        """Cut every connection."""
+
+    def close(self) -> None:
+        """Close it for good."""
+
+
+class OpenRoad:
+    """A way on which nothing breaks."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def set(self, weather: Weather) -> None:
+        """There is no weather here."""
+
+    def cut(self) -> None:
+        """Nor anything to cut."""
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 @dataclass(slots=True)
 class Member:
     """One process of the fleet, and its way to the server."""
 
     name: str
     roles: str
-    proxy: Proxy
+    proxy: Way
     process: Spawned | None = None
     frozen: bool = False
     #: Monotonic seconds before which it is not started again.

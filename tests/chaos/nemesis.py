@@ -14,9 +14,9 @@ from random import Random
 
 import redis
 
-from tests.chaos.fleet import ROLES, Fleet
+from tests.chaos.fleet import ROLES, Fleet, Way
 from tests.chaos.powercut import PowerCuts
-from tests.faults.proxy import CLEAR, Proxy, Weather
+from tests.faults.proxy import CLEAR, Weather
 from tests.servers import LocalServer, command_client, poll, runs
 from wfq.storage.keys import Namespace
 
@@ -105,18 +105,22 @@ class Nemesis:
 
     def __init__(
         self,
-        server: LocalServer,
+        server: LocalServer | None,
         namespace: Namespace,
         fleet: Fleet,
-        clients: Proxy,
+        clients: Way,
         plan: Sequence[Fault],
         power: PowerCuts | None = None,
     ) -> None:
-        self._server = server
+        if server is not None:
+            self._server = server
         self._power = power
         self._namespace = namespace
         self._fleet = fleet
-        self._proxies = {CLIENTS: clients, **{m.name: m.proxy for m in fleet.members.values()}}
+        self._proxies: dict[str, Way] = {
+            CLIENTS: clients,
+            **{m.name: m.proxy for m in fleet.members.values()},
+        }
         self._later: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self._server_runs = True

@@ -93,7 +93,7 @@ class StreamSource:
 
     def _serve(self) -> None:
         self._make_group()
-        wire = self._link.wire(timeout_s=BLOCK_MS / 1000 + 5)
+        wire = self._link.wire(timeout_s=BLOCK_MS / 1000 + 5, key=self._stream)
         try:
             # A read whose reply was lost has left its entries with us: they come first.
             self._take_own(wire)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from wfq import failpoints
+from wfq.errors import StorageError
 from wfq.settings import Settings
 from wfq.storage import retention
 from wfq.storage.keys import Namespace
@@ -78,12 +79,20 @@ class Sweeper:
         due = [p for p, one in enumerate(self._passes) if one.at <= now] if self._ages else []
         if not due:
             return 0
-        results = link.run_many([self._step(partition) for partition in due])
+        found = link.try_many([self._step(partition) for partition in due])
+        results = [one for one in found if not isinstance(one, StorageError)]
         removed = sum(result.removed for result in results)
         if failpoints.ACTIVE and removed:
             failpoints.hit("sched.after_expire")
-        for partition, result in zip(due, results, strict=True):
-            self._advance(partition, result)
+        failure: StorageError | None = None
+        for partition, result in zip(due, found, strict=True):
+            if isinstance(result, StorageError):
+                self._passes[partition].at = now + SHORTEST_PASS_S
+                failure = result
+            else:
+                self._advance(partition, result)
+        if failure is not None:
+            raise failure
         return removed
 
     def _step(self, partition: int) -> Call[retention.Swept]:
