@@ -40,7 +40,7 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--on", default="valkey", choices=("valkey", "redis", "sentinel", "cluster"),
+        "--on", default="", choices=("valkey", "redis", "sentinel", "cluster"),
         help="what the end-to-end and conformance tests run on; the default is the embedded Valkey",
     )  # fmt: skip
 
@@ -76,6 +76,16 @@ class _SharedServers:
         self._running[kind].flush()
         return self._running[kind]
 
+    def url(self, kind: str) -> Iterator[str]:
+        """Yield the URL of an empty server or group of that kind."""
+        match kind:
+            case "sentinel":
+                yield self.group(SentinelGroup).url
+            case "cluster":
+                yield self.group(ClusterGroup).url
+            case "valkey" | "redis":
+                yield from _checked(self.empty(kind))
+
     def close(self) -> None:
         for server in (*self._running.values(), *self._groups):
             server.close()
@@ -88,21 +98,32 @@ def _shared_servers() -> Iterator[_SharedServers]:
     servers.close()
 
 
-@pytest.fixture(params=["memory", "valkey", "redis"])
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run storage tests on every kind of server, or on the one that ``--on`` names."""
+    on = metafunc.config.getoption("--on")
+    for name, usual in (
+        ("redis_url", ["memory", "valkey", "redis"]),
+        ("real_redis_url", ["valkey", "redis"]),
+    ):
+        if name in metafunc.fixturenames:
+            metafunc.parametrize(name, [on] if on else usual, indirect=True)
+
+
+@pytest.fixture
 def redis_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> Iterator[str]:
     """The URL of an empty store: fakeredis (a name of its own), Valkey, redis-server."""
     if request.param == "memory":
         yield f"memory://{uuid.uuid4().hex}"
     else:
-        yield from _checked(_shared_servers.empty(request.param))
+        yield from _shared_servers.url(request.param)
 
 
-@pytest.fixture(params=["valkey", "redis"])
+@pytest.fixture
 def real_redis_url(
     request: pytest.FixtureRequest, _shared_servers: _SharedServers
 ) -> Iterator[str]:
     """The URL of an empty real server: Valkey, redis-server."""
-    yield from _checked(_shared_servers.empty(request.param))
+    yield from _shared_servers.url(request.param)
 
 
 @pytest.fixture
@@ -126,13 +147,7 @@ def cluster(_shared_servers: _SharedServers) -> ClusterGroup:
 @pytest.fixture
 def any_url(request: pytest.FixtureRequest, _shared_servers: _SharedServers) -> Iterator[str]:
     """The URL of an empty store of the kind that ``--on`` names."""
-    match request.config.getoption("--on"):
-        case "sentinel":
-            yield _shared_servers.group(SentinelGroup).url
-        case "cluster":
-            yield _shared_servers.group(ClusterGroup).url
-        case kind:
-            yield from _checked(_shared_servers.empty(kind))
+    yield from _shared_servers.url(request.config.getoption("--on") or "valkey")
 
 
 def _checked(server: LocalServer) -> Iterator[str]:

@@ -279,6 +279,10 @@ class ClusterGroup:
         slot = int(source.ask("CLUSTER", "KEYSLOT", key))
         target.ask("CLUSTER", "SETSLOT", slot, "IMPORTING", source.id)
         source.ask("CLUSTER", "SETSLOT", slot, "MIGRATING", target.id)
+        return self.finish_move(slot, source, target)
+
+    def finish_move(self, slot: int, source: _Node, target: _Node) -> int:
+        """Move what is left of a slot that is on the move; returns how many keys that were."""
         count = 0
         while keys := source.ask("CLUSTER", "GETKEYSINSLOT", slot, 20):
             words = ["127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys]

@@ -51,7 +51,8 @@ POINTS: Mapping[str, Sequence[str]] = {
     "orchestrator": ("orch.after_read", "orch.after_load", "orch.after_run", "orch.after_commit"),
     "activity": ("act.after_read", "act.before_exec", "act.after_exec", "act.before_report",
                  "act.after_report"),
-    "scheduler": ("sched.after_read", "sched.after_fire", "sched.after_deliver"),
+    "scheduler": ("sched.after_read", "sched.after_fire", "sched.before_deliver",
+                  "sched.after_deliver", "sched.after_trim"),
 }  # fmt: skip
 #: Where clients connect: a way of their own through a proxy.
 CLIENTS = "clients"

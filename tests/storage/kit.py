@@ -17,6 +17,7 @@ from wfq.storage.link import SyncLink
 from wfq.storage.opening import is_memory
 from wfq.storage.partitions import Committed, Held, InstanceCommit, Taken
 from wfq.storage.scripts import Argument, Call
+from wfq.storage.slots import key_of
 from wfq.storage.timers import Fired
 
 T = TypeVar("T")
@@ -58,8 +59,9 @@ class Store:
 
     def full(self, full: bool) -> None:
         """Make the server refuse memory, or give it back."""
-        self.link.redis.config_set("maxmemory-policy", "noeviction")
-        self.link.redis.config_set("maxmemory", "1" if full else "0")
+        for _, client in self.link.servers():
+            client.config_set("maxmemory-policy", "noeviction")
+            client.config_set("maxmemory", "1" if full else "0")
 
     # --- clients
 
@@ -152,7 +154,7 @@ class Store:
 
     def _raw(self, *command: Argument) -> Any:
         """A command over a wire: redis-py would fold repeated fields into a dict."""
-        with closing_wire(self.link) as wire:
+        with closing_wire(self.link, key_of(command)) as wire:
             wire.send([command])
             return wire.receive()
 
@@ -310,8 +312,8 @@ class Store:
 
 
 @contextmanager
-def closing_wire(link: SyncLink) -> Iterator[Any]:
-    wire = link.wire(timeout_s=10)
+def closing_wire(link: SyncLink, key: str | bytes | None = None) -> Iterator[Any]:
+    wire = link.wire(timeout_s=10, key=key)
     try:
         yield wire
     finally:

@@ -103,6 +103,8 @@ class Forwarder:
 
     def _deliver(self, wire: Wire, source: int, target: int, some: Letters) -> None:
         namespace = self._namespace
+        if failpoints.ACTIVE:
+            failpoints.hit("sched.before_deliver")
         words = self._wire(target).call(outbox.deliver(namespace, source, target, some))
         if failpoints.ACTIVE:
             failpoints.hit("sched.after_deliver")
@@ -116,3 +118,5 @@ class Forwarder:
                 )
         wire.send([outbox.trim_command(namespace, source, [entry for entry, _ in some])])
         wire.receive()
+        if failpoints.ACTIVE:
+            failpoints.hit("sched.after_trim")
