@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+
+import pytest
 
 from tests.cli.conftest import Cli
 from tests.servers import command_client
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq.storage.membership import WorkerInfo, register_worker
+from wfq_cli import health
 
 NAMESPACE = Namespace("default", 16)
+APP = """
+import wfq
+
+print("hello")
+
+def flow(ctx: wfq.WorkflowContext, n): return n
+def work(n): return n
+"""
 
 
 def test_doctor_is_content_with_a_sound_server(wfq: Cli) -> None:
@@ -20,6 +34,156 @@ def test_doctor_is_content_with_a_sound_server(wfq: Cli) -> None:
     assert found["eviction"]["result"] == "ok"
     assert found["instances"] == {"check": "instances", "result": "ok", "detail": "1 RUNNING"}
     assert found["workers"]["result"] == "warning"
+
+
+def test_doctor_looks_at_everything(wfq: Cli) -> None:
+    found = {row["check"]: row["result"] for row in wfq.rows("doctor")}
+
+    assert found == {
+        "latency": "ok",
+        "server": "ok",
+        "eviction": "ok",
+        "persistence": "warning",
+        "clock": "ok",
+        "scripts": "ok",
+        "groups": "ok",
+        "dead consumers": "ok",
+        "workers": "warning",
+        "names": "ok",
+        "app": "ok",
+    }
+
+
+def test_doctor_says_in_one_line_that_the_server_is_away(wfq: Cli) -> None:
+    wfq.env["WFQ_REDIS_URL"] = "redis://127.0.0.1:1"
+
+    assert "127.0.0.1:1" in wfq.fails(69, "doctor")
+
+
+@pytest.mark.parametrize(
+    ("info", "result", "said"),
+    [
+        ({"redis_version": "6.2.14"}, "wrong", "needs 7.0"),
+        ({"redis_version": "7.0.15"}, "ok", "Redis 7.0.15"),
+        ({"redis_version": "7.2.4", "valkey_version": "9.1.0"}, "ok", "Valkey 9.1.0"),
+    ],
+)
+def test_doctor_knows_which_servers_do(info: dict[str, str], result: str, said: str) -> None:
+    row = health.judge_version(info)
+
+    assert row["result"] == result
+    assert said in row["detail"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "limit", "result"),
+    [("noeviction", 1, "ok"), ("allkeys-lru", 1, "wrong"), ("allkeys-lru", 0, "warning")],
+)
+def test_doctor_finds_a_server_that_evicts(policy: str, limit: int, result: str) -> None:
+    row = health.judge_eviction({"maxmemory_policy": policy, "maxmemory": limit})
+
+    assert row["result"] == result
+
+
+@pytest.mark.parametrize(
+    ("info", "result"),
+    [
+        ({"aof_enabled": 1, "aof_last_write_status": "ok"}, "ok"),
+        ({"aof_enabled": 1, "aof_last_write_status": "err"}, "wrong"),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "err"}, "wrong"),
+        ({"aof_enabled": 0, "rdb_last_bgsave_status": "ok"}, "warning"),
+    ],
+)
+def test_doctor_finds_a_server_that_forgets(info: dict[str, object], result: str) -> None:
+    assert health.judge_persistence(info)["result"] == result
+
+
+def test_doctor_compares_clocks() -> None:
+    assert health.judge_clock(0.1)["result"] == "ok"
+    assert "behind this machine's" in health.judge_clock(-60.0)["detail"]
+    assert health.judge_clock(60.0)["result"] == "warning"
+
+
+def test_doctor_finds_a_server_that_is_slow(wfq: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SLOW_MS", -1.0)
+
+    found = {row["check"]: row for row in wfq.rows("doctor")}
+
+    assert found["latency"]["result"] == "warning"
+
+
+def test_doctor_finds_a_server_that_refuses_scripts(wfq: Cli) -> None:
+    url = wfq.env["WFQ_REDIS_URL"]
+    wfq.ok("start", "chain")
+    with command_client(url) as client:
+        rules = ["on", "nopass", "~*", "&*", "+@all", "-eval", "-evalsha", "-script"]
+        client.execute_command("ACL", "SETUSER", "limited", *rules)
+    try:
+        wfq.env["WFQ_REDIS_URL"] = url.replace("unix://", "unix://limited:any@")
+
+        done = wfq.run("doctor")
+    finally:
+        with command_client(url) as client:
+            client.execute_command("ACL", "DELUSER", "limited")
+
+    assert done.exit_code == 1
+    (line,) = (json.loads(line) for line in done.stdout.splitlines() if '"scripts"' in line)
+    assert line["result"] == "wrong"
+    assert "they are refused" in line["detail"]
+
+
+def test_doctor_finds_streams_without_group_and_attempts_of_dead_workers(wfq: Cli) -> None:
+    wfq.ok("start", "chain", "--id", "c-1")
+    with command_client(wfq.env["WFQ_REDIS_URL"]) as client:
+        client.sadd(NAMESPACE.queues, "default")
+        client.xadd(NAMESPACE.activities(0, "default"), {"c-1": "message"})
+        held = NAMESPACE.activities(1, "default")
+        client.xgroup_create(held, "activities", "0", mkstream=True)
+        client.xadd(held, {"c-1": "message"})
+        client.xreadgroup("activities", "gone-1-ab", {held: ">"})
+
+    found = {row["check"]: row for row in wfq.rows("doctor")}
+
+    assert found["groups"]["result"] == "warning"
+    assert found["groups"]["detail"].startswith("1 streams of activities have no group")
+    assert found["dead consumers"]["result"] == "warning"
+    assert (
+        "1 attempts are held by 1 workers that are gone, such as gone-1-ab"
+        in (found["dead consumers"]["detail"])
+    )
+
+
+def test_doctor_finds_names_and_roles_that_no_worker_has(wfq: Cli) -> None:
+    wfq.ok("start", "chain", "--id", "c-1")
+    details = {"roles": ["orchestrator"], "app_id": "default", "workflows": ["chains"]}
+    link = SyncLink(wfq.env["WFQ_REDIS_URL"])
+    register_worker(link, NAMESPACE, WorkerInfo("w-1", 0, details))
+    link.close()
+
+    done = wfq.run("doctor")
+
+    assert done.exit_code == 1
+    found = {row["check"]: row for row in map(json.loads, done.stdout.splitlines())}
+    assert found["names"]["result"] == "wrong"
+    assert "1 instance: " in found["names"]["detail"]
+    assert "did you mean 'chains'?" in found["names"]["detail"]
+    assert (
+        found["workers"]["detail"] == "1 live, and none of them with the role activity, scheduler"
+    )
+
+
+def test_doctor_tries_to_import_the_app(wfq: Cli) -> None:
+    Path("app.py").write_text(APP)
+    good = {row["check"]: row for row in wfq.rows("doctor")}["app"]
+    wfq.env["WFQ_APP"] = "broken.py"
+    Path("broken.py").write_text("import nothing_of_that_name\n")
+
+    done = wfq.run("doctor")
+
+    assert good["result"] == "ok"
+    assert "1 workflows, 1 activities" in good["detail"]
+    assert done.exit_code == 1
+    assert "nothing_of_that_name" in done.stdout
 
 
 def test_doctor_finds_and_mends_a_start_that_went_missing(wfq: Cli) -> None:
