@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 import signal
 import subprocess
 import sys
@@ -9,6 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.chaos.nemesis import POINTS
+from tests.servers import ROOT
 from wfq import failpoints
 from wfq.errors import ConfigurationError
 from wfq.failpoints import Failpoint, FailpointRaised
@@ -66,3 +70,24 @@ def test_a_process_is_armed_by_its_environment(action: str, status: int) -> None
     )
 
     assert (ended.returncode, ended.stdout) == (status, b"")
+
+
+#: The points that the fault campaign strikes, and those of what it has none of: listeners and
+EXPECTED = {point for points in POINTS.values() for point in points} | {
+    "listen.after_read",
+    "listen.before_ack",
+    "sched.after_expire",
+}
+
+
+def test_every_point_is_in_the_code_and_costs_one_look_when_off() -> None:
+    found = set()
+    for path in [*ROOT.glob("workers/**/*.py"), *ROOT.glob("wfq/**/*.py")]:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for before, line in itertools.pairwise(lines):
+            hit = re.fullmatch(r'\s+failpoints\.hit\("([\w.]+)"\)', line)
+            if hit:
+                assert before.strip().startswith("if failpoints.ACTIVE"), f"{path}: {line}"
+                found.add(hit[1])
+
+    assert found == EXPECTED
