@@ -72,7 +72,7 @@ def test_a_process_is_armed_by_its_environment(action: str, status: int) -> None
     assert (ended.returncode, ended.stdout) == (status, b"")
 
 
-#: The points that the fault campaign strikes, and those of what it has none of: listeners and
+#: The points that the fault campaign strikes, and those of listeners and of the retention.
 EXPECTED = {point for points in POINTS.values() for point in points} | {
     "listen.after_read",
     "listen.before_ack",

@@ -61,6 +61,21 @@ def flaky(ctx: wf.ActivityContext, fails: int) -> int:
     return int(_done(ctx, ctx.attempt))
 
 
+@wfr.activity(inline=True)
+def add_here(ctx: wf.ActivityContext, given: list[int]) -> list[Any]:
+    """Add within the orchestrator's turn."""
+    return list(_done(ctx, [given[0] + given[1], uuid4().hex]))
+
+
+@wfr.activity(inline=True)
+def flaky_here(ctx: wf.ActivityContext, fails: int) -> int:
+    """Fail within the orchestrator's turn; the next attempts are anybody's."""
+    if ctx.attempt <= fails:
+        _done(ctx, None)
+        raise RuntimeError(f"attempt {ctx.attempt} fails as it should")
+    return int(_done(ctx, ctx.attempt))
+
+
 @wfr.activity
 def slow(ctx: wf.ActivityContext, seconds: float) -> float:
     """Take long, with heartbeats."""
@@ -102,6 +117,21 @@ async def async_chain(ctx: wf.WorkflowContext, given: dict[str, Any]) -> dict[st
         total, stamp = await ctx.call_activity(add, input=[total, step])
         stamps.append(stamp)
     return {"total": total, "stamps": stamps, "same": True}
+
+
+@wfr.workflow
+def inline_chain(ctx: wf.WorkflowContext, given: dict[str, Any]) -> Steps:
+    """Steps within the turn and steps elsewhere, with a retry in between."""
+    total, stamps, attempt = 0, [], 0
+    for step in range(given["steps"]):
+        total, stamp = yield ctx.call_activity(add_here if step % 3 else add, input=[total, step])
+        stamps.append(stamp)
+        if step == 1:
+            policy = _policy(timedelta(milliseconds=40), 4)
+            attempt = yield ctx.call_activity(flaky_here, input=1, retry_policy=policy)
+    beside = yield wf.when_all([ctx.call_activity(add_here, input=[n, n]) for n in range(3)])
+    same = attempt in (0, 2) and [total for total, _ in beside] == [0, 2, 4]
+    return {"total": total, "stamps": stamps, "same": same}
 
 
 @wfr.workflow

@@ -48,7 +48,8 @@ KINDS: Mapping[str, int] = {
 LOSSY: Mapping[str, int] = {**KINDS, "server kill": 0, "server power": 12}
 #: Failpoints by role.
 POINTS: Mapping[str, Sequence[str]] = {
-    "orchestrator": ("orch.after_read", "orch.after_load", "orch.after_run", "orch.after_commit"),
+    "orchestrator": ("orch.after_read", "orch.after_load", "orch.after_inline", "orch.after_run",
+                     "orch.after_commit"),
     "activity": ("act.after_read", "act.before_exec", "act.after_exec", "act.before_report",
                  "act.after_report"),
     "scheduler": ("sched.after_read", "sched.after_fire", "sched.before_deliver",

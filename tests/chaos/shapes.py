@@ -109,7 +109,7 @@ def judge_chain(job: Job, ending: Ending) -> Iterator[str]:
     known = {
         execution.result[1]
         for execution in ending.testimony.executions_of(job.instance_id)
-        if execution.name == "add"
+        if execution.name in ("add", "add_here")
     }
     strange = [stamp for stamp in output["stamps"] if stamp not in known]
     if strange or len(set(output["stamps"])) != steps:
@@ -276,6 +276,7 @@ def _make_tree(rng: Random, instance_id: str) -> tuple[Any, dict[str, Any]]:
 SHAPES = (
     Shape("chain", 20, _make_chain, judge_chain),
     Shape("async_chain", 6, lambda rng, _: ({"steps": rng.randint(1, 6)}, {}), judge_chain),
+    Shape("inline_chain", 6, lambda rng, _: ({"steps": rng.randint(1, 8)}, {}), judge_chain),
     Shape("suspended", 6, _make_suspended, judge_chain, _play_suspended, "chain"),
     Shape(
         "reused", 5, _make_reused, judge_chain, _play_reused, "chain", repeatable=False
