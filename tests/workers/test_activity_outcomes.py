@@ -8,7 +8,7 @@ import orjson
 
 from tests.workers.activity_kit import retry
 from wfq.core.failures import make_failure
-from wfq.storage.activities import Completed, Note, Retry
+from wfq.storage.activities import Completed, Note, Outcome, Retry
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
 
@@ -135,3 +135,29 @@ def test_a_lost_worker_is_final_and_says_how_often() -> None:
     assert failure["non_retryable"] is True
     assert "5 times" in failure["message"]
     assert (dead.task_id, dead.nonce) == (4, "nonce")
+
+
+def test_an_unknown_activity_is_given_up_at_its_schedule_to_start_timeout() -> None:
+    one = attempt(options={"s": 600})
+    begin = one.scheduled_ms
+
+    def at(ms: int) -> Outcome:
+        (outcome,) = outcomes.unknown(one, now_ms=begin + ms, grace_ms=30_000)
+        return outcome
+
+    early, near, late = at(0), at(500), at(600)
+    assert isinstance(early, Retry)
+    assert isinstance(near, Retry)
+    assert (early.delay_ms, near.delay_ms) == (250, 100)
+    assert isinstance(late, Completed)
+    failure = orjson.loads(late.event)[3]
+    assert failure["type"] == "ActivityTimeout"
+    assert "no worker of queue 'gpu' that knows activity 'charge'" in failure["message"]
+
+
+def test_a_later_attempt_has_no_schedule_to_start_timeout() -> None:
+    one = attempt(number=2, options={"s": 600})
+
+    (later,) = outcomes.unknown(one, now_ms=one.scheduled_ms + 10_000, grace_ms=30_000)
+
+    assert isinstance(later, Retry)

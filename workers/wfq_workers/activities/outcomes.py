@@ -78,13 +78,19 @@ def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int, why: str = "") -> l
     """This program cannot run the activity: look again later, here or elsewhere.
 
     It has no such activity, unless `why` says otherwise. It counts as no attempt. Once
-    `grace_ms` are over the instance is told, one time.
+    `grace_ms` are over the instance is told, one time. A schedule-to-start timeout ends the
+    task: only here is it known that the delivery was no start.
     """
+    left_ms = _left_to_start(attempt, now_ms)
+    if left_ms is not None and left_ms <= 0:
+        return [_final(attempt, _failure_event(attempt, _not_started(attempt)))]
     extra = attempt.extra or {}
     since_ms: int = extra.get("unknown", now_ms)
     waited_ms = max(0, now_ms - since_ms)
     # Growing with the time already waited needs no counter: 0.25, 0.25, 0.5, 1, 2 ... 10 s.
     delay_ms = min(max(UNKNOWN_SHORTEST_MS, waited_ms), UNKNOWN_LONGEST_MS)
+    if left_ms is not None:
+        delay_ms = min(delay_ms, left_ms)
     tell = waited_ms >= grace_ms and not extra.get("told")
     told = True if tell or extra.get("told") else None
     message = attempt.message(unknown=since_ms, told=told, deliveries=None)
@@ -92,6 +98,22 @@ def unknown(attempt: Attempt, *, now_ms: int, grace_ms: int, why: str = "") -> l
     if tell:
         outcomes.insert(0, _unknown_note(attempt, why))
     return outcomes
+
+
+def _left_to_start(attempt: Attempt, now_ms: int) -> int | None:
+    """Milliseconds until the schedule-to-start timeout, which is that of the first attempt."""
+    options = attempt.options or {}
+    if "s" not in options or attempt.number > 1:
+        return None
+    return int(attempt.scheduled_ms + options["s"] - now_ms)
+
+
+def _not_started(attempt: Attempt) -> Failure:
+    return make_failure(
+        "ActivityTimeout",
+        f"no worker of queue {attempt.stream.queue!r} that knows activity {attempt.name!r} took it "
+        "within its schedule-to-start timeout",
+    )
 
 
 def hand_back(attempt: Attempt, *, started: bool) -> HandBack:
