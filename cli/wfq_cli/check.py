@@ -191,7 +191,7 @@ def _report(groups: dict[tuple[str, ...], Group], count: int, took_s: float) -> 
     if form != "table":
         for group in ordered:
             _print_group(group, err=True)
-    line = f"{count:,} open instances checked in {took_s:.1f} s: "
+    line = f"{count:,} {'history' if count == 1 else 'histories'} checked in {took_s:.1f} s: "
     ways = "way" if len(ordered) == 1 else "ways"
     if broken:
         exits.warn(line + f"{broken:,} would break, in {len(ordered)} {ways}", colour="red")

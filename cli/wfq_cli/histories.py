@@ -29,6 +29,8 @@ def _is_app(word: str) -> bool:
         return True
     if Path(word).exists() or not all(part.isidentifier() for part in place.split(".")):
         return False
+    if Path(place.replace(".", "/")).with_suffix(".py").exists():
+        return True
     try:
         return importlib.util.find_spec(place) is not None
     except (ImportError, ValueError):

@@ -74,6 +74,7 @@ def waiting(wfq: Cli, apps: None) -> list[str]:
 def test_an_instance_is_replayed_by_its_id(wfq: Cli, waiting: list[str]) -> None:
     (row,) = wfq.rows("replay", "o-7", "app.py")
 
+    assert wfq.rows("replay", "o-7", "app:wfr") == [row]
     assert row == {
         "instance_id": "o-7", "workflow": "order", "result": "fits", "status": "RUNNING",
     }  # fmt: skip

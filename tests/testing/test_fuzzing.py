@@ -173,6 +173,23 @@ def test_failing_without_a_fault_is_found_unless_allowed() -> None:
     fuzz(_refusing, app=runtime, activities={"a": 1}, allow=[RuntimeError], seeds=20)
 
 
+def test_an_activity_that_raises_by_itself_is_no_fault() -> None:
+    runtime = wf.WorkflowRuntime()
+
+    @runtime.activity
+    def picky(value: int) -> int:
+        raise ValueError("never that")
+
+    @runtime.workflow
+    def trusting(ctx: wf.WorkflowContext) -> Flow:
+        yield ctx.call_activity(picky, input=1)
+
+    finding = found(trusting, app=runtime)
+
+    assert (finding.kind, finding.script) == ("failed", [])
+    fuzz(trusting, app=runtime, allow=["ValueError"], seeds=20)
+
+
 def test_a_fault_excuses_a_failure_unless_it_must_complete() -> None:
     finding = found(purchase, CAR, app=app, must_complete=True, seeds=50)
 

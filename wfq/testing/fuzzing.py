@@ -4,8 +4,9 @@ What counts as a failure of a run, `Finding.kind`:
 
 ``nondeterminism``  run again over its own history the code decides otherwise, payloads included
 ``failed``          the workflow FAILED with a programming error, or with any error though no
-                    fault was put in. A fault that it lets through (an injected failure, a
-                    timeout) is its right, unless `must_complete` is asked for
+                    fault was put in: also when an activity itself raised. A fault that it
+                    lets through (an injected failure, a timeout) is its right, unless
+                    `must_complete` is asked for
 ``stuck``           it has not ended and nothing can happen any more, although every event that
                     was given has come. Waiting for an event that was not given is no failure
 ``stalled``         it needs an activity or a child that the app has not
@@ -195,7 +196,7 @@ class Subject:
         root = director.root
         outcome = self._outcome(director)
         if outcome.failure is not None:
-            why = self._unexpected(outcome.failure, director.tape.attempts)
+            why = self._unexpected(outcome.failure)
             if why:
                 return self._finding(director, "failed", why)
         elif not root.ended:
@@ -206,16 +207,16 @@ class Subject:
             return self._checked(director, outcome)
         return None
 
-    def _unexpected(self, failure: FailureDetails, attempts: list[Attempted]) -> str:
+    def _unexpected(self, failure: FailureDetails) -> str:
+        """Say why a workflow must not have failed so; "" when it may."""
         said = f"{failure.error_type}: {failure.message}"
         if failure.error_type in self.allow:
             return ""
         if self.must_complete or failure.error_type in _MISTAKES:
             return said
-        faults = _FAULTS | {attempt.error for attempt in attempts if attempt.error}
         link: FailureDetails | None = failure
         while link is not None:
-            if link.error_type in faults:
+            if link.error_type in _FAULTS or link.error_type in self.allow:
                 return ""
             link = link.cause
         return f"{said}, though no fault was put in"
