@@ -143,13 +143,12 @@ def server(ctx: click.Context, host: str | None, port: int | None, read_only: bo
     with open_session(**flags) as session:
         logs.set_up(session.settings)
         loop = make_server(session.settings_here)
-        ctx.exit(
-            run_worker(
-                [loop],
-                grace_s=session.settings.drain_s,
-                on_ready=lambda: click.echo(f"HTTP API on {loop.url}", err=True),
-            )
-        )
+
+        def ready() -> None:
+            click.echo(f"HTTP API on {loop.url}", err=True)
+            click.echo(f"dashboard at {loop.url}/ui/", err=True)
+
+        ctx.exit(run_worker([loop], grace_s=session.settings.drain_s, on_ready=ready))
 
 
 @click.command()

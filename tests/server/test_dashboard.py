@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from html.parser import HTMLParser
 
 import pytest
@@ -17,8 +18,8 @@ from wfq.storage.keys import Namespace
 
 
 PATHS = (
-    "/", "/instances", "/instances/rows", "/instances/counts", "/workflows", "/workers", "/queues",
-    "/dead",
+    "/", "/rates", "/instances", "/instances/rows", "/instances/counts", "/workflows", "/workers",
+    "/queues", "/dead",
 )  # fmt: skip
 
 
@@ -434,3 +435,20 @@ def test_what_strangers_publish_draws_no_page_down(pages: Pages) -> None:
         )  # fmt: skip
 
     assert pages.page("/workflows")
+
+
+@pytest.mark.slow
+def test_the_list_is_quick_with_very_many_instances(pages: Pages) -> None:
+    for number in range(20):
+        ids = [f"o-{number}-{n}" for n in range(5000)]
+        pages.wfq.schedule_many("order", [None] * 5000, instance_ids=ids)
+
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        pages.page("/instances")
+        took.append(time.perf_counter() - began)
+
+    assert "100,000" in pages.page("/instances/counts")
+    # Some 50 ms on a quiet machine.
+    assert sorted(took)[2] < 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlencode
 
 from starlette.requests import Request
@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 
 from wfq.durations import parse_duration
 from wfq.errors import WfqError
+from wfq.management.listing import FilterKeywords
 from wfq.management.state import WorkflowStatus
 from wfq.storage.instances import INDEXED
 from wfq_server.dashboard.desk import Desk
@@ -53,9 +54,9 @@ class Filters:
         return urlencode({key: value for key, value in values.items() if value})
 
     @property
-    def without_status(self) -> dict[str, Any]:
+    def without_status(self) -> FilterKeywords:
         """All but the status: what the chips count."""
-        return {**self.keywords, "status": None}
+        return cast(FilterKeywords, {**self.keywords, "status": None})
 
 
 def _moment(text: str | None) -> datetime | None:
@@ -123,7 +124,7 @@ class Instances:
     async def counts(self, request: Request) -> Response:
         """The status chips."""
         filters = Filters(request.query_params)
-        totals = await self._desk.source.client.count_workflows(**filters.without_status)
+        totals = await self._desk.source.counts(filters.query(status=""), filters.without_status)
         chips = [(status, totals.get(WorkflowStatus.parse(status), 0)) for status in _ORDER]
         chosen = set(filters.keywords["status"] or ())
         return self._desk.page(

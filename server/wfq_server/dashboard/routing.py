@@ -28,6 +28,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
     workflows, fleet, home, entrance = Workflows(desk), Fleet(desk), Home(desk), Entrance(desk)
     pages: list[tuple[str, str, Handler, Role | None]] = [
         ("GET", "/", home.page, "read"),
+        ("GET", "/rates", home.rates, "read"),
         ("GET", "/login", entrance.page, None),
         ("POST", "/login", entrance.enter, None),
         ("POST", "/logout", entrance.leave, None),

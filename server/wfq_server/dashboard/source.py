@@ -16,7 +16,9 @@ from wfq.codec import Codec
 from wfq.core.history import HistoryEvent, expand_history
 from wfq.errors import WfqError
 from wfq.management import operations
+from wfq.management.listing import FilterKeywords
 from wfq.management.scope import Scope
+from wfq.management.state import WorkflowStatus
 from wfq.management.steps import Command, Operation, run, run_many, server_now_ms
 from wfq.settings import Settings
 from wfq.storage.figures import QueueFigures
@@ -29,8 +31,13 @@ T = TypeVar("T")
 
 #: Seconds that an explanation, or a publication, is good for.
 _FRESH_S = 2.0
-#: Explanations that are remembered.
+#: Seconds that a count is good for, and how many times as long as it took.
+_FRESH_COUNT_S = 0.5
+_REST = 10
+#: Explanations, and counts, that are remembered.
 _REMEMBERED = 500
+
+Counts = dict[WorkflowStatus, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,9 @@ class Source:
         self.client = client
         self.settings = settings
         self._explained: dict[str, tuple[float, str]] = {}
+        self._counted: dict[str, tuple[float, Counts]] = {}
+        #: One count at a time: with filters, Redis looks at every instance for it.
+        self._counting = asyncio.Lock()
 
     async def scope(self) -> Scope:
         """The namespace and codec of the client."""
@@ -100,6 +110,23 @@ class Source:
             self._explained.pop(next(iter(self._explained)))
         self._explained[instance_id] = (time.monotonic(), told)
         return told
+
+    async def counts(self, key: str, filters: FilterKeywords) -> Counts:
+        """How many instances fit, by status, of late; `key` names the filters.
+
+        What took long to count is good for longer, so that open pages cost little.
+        """
+        async with self._counting:
+            known = self._counted.get(key)
+            began = time.monotonic()
+            if known is not None and began < known[0]:
+                return known[1]
+            found = await self.client.count_workflows(**filters)
+            ended = time.monotonic()
+            while len(self._counted) >= _REMEMBERED:
+                self._counted.pop(next(iter(self._counted)))
+            self._counted[key] = (ended + max(_FRESH_COUNT_S, _REST * (ended - began)), found)
+            return found
 
     async def workers(self) -> list[Worker]:
         """Live workers, by id."""
