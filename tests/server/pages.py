@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from html.parser import HTMLParser
 from typing import Any
 
 import httpx
@@ -124,3 +125,32 @@ def hostile_instances(url: str) -> list[str]:
             client.raise_workflow_event(instance_id, clean, data=text)
             ids.append(str(instance_id))
     return ids
+
+
+#: Pages that are there without an instance.
+PATHS = (
+    "/", "/rates", "/instances", "/instances/rows", "/instances/counts", "/workflows", "/workers",
+    "/queues", "/dead",
+)  # fmt: skip
+
+
+class Markup(HTMLParser):
+    """What the content security policy would refuse, and ids that are there twice."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+        self.ids: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "style" or (tag == "script" and not given.get("src")):
+            self.wrong.append(f"<{tag}> in the page")
+        self.wrong += [
+            f"{name}={value!r} of <{tag}>"
+            for name, value in attrs
+            if name == "style" or name.startswith("on") or "javascript:" in (value or "")
+        ]
+        if given.get("id"):
+            self.ids.append(str(given["id"]))

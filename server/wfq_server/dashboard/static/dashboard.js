@@ -126,7 +126,28 @@
       if (next) { next.focus(); }
     }
   });
-  document.addEventListener("htmx:afterSwap", function () { tellTimes(); applyZoom(); showChosen(); });
+  // A part that comes as it was is not drawn again, and the focus stays where it was.
+  var last = new WeakMap(), focused = null;
+  function pathOf(element) {
+    if (element.id) { return "#" + CSS.escape(element.id); }
+    if (element.matches("a[href]")) { return 'a[href="' + CSS.escape(element.getAttribute("href")) + '"]'; }
+    if (element.matches("input[value]")) { return 'input[value="' + CSS.escape(element.value) + '"]'; }
+    if (element.dataset.zoomBy) { return '[data-zoom-by="' + element.dataset.zoomBy + '"]'; }
+    return element.className ? "." + CSS.escape(element.className.split(" ")[0]) : null;
+  }
+  document.addEventListener("htmx:beforeSwap", function (event) {
+    var target = event.detail.target, text = event.detail.serverResponse;
+    if (last.get(target) === text) { event.detail.shouldSwap = false; return; }
+    last.set(target, text);
+    var active = document.activeElement;
+    focused = active && target.contains(active) ? pathOf(active) : null;
+  });
+  document.addEventListener("htmx:afterSwap", function (event) {
+    tellTimes(); applyZoom(); showChosen();
+    var again = focused && event.target.querySelector(focused);
+    focused = null;
+    if (again) { again.focus({ preventScroll: true }); }
+  });
   // A page that nobody looks at asks for nothing; when it is looked at again, it is brought up to date.
   document.addEventListener("htmx:beforeRequest", function (event) {
     if (document.hidden && event.detail.elt.getAttribute("hx-trigger")) { event.preventDefault(); stale = true; }
