@@ -97,10 +97,11 @@ class _Checker:
             with contextlib.redirect_stdout(io.StringIO()), given_up_after(self._timeout_s):
                 return replay(self._registry, history)
         except TurnAborted:
-            why = f"its code ran longer than {self._timeout_s:g} s without waiting"
-        except WfqError as exc:
-            why = str(exc)
-        return Replayed(history.instance_id, history.workflow, kind="hangs", why=why)
+            kind, why = "hangs", f"its code ran longer than {self._timeout_s:g} s without waiting"
+        except Exception as exc:
+            # One history that cannot even be replayed must not hide what becomes of the others.
+            kind, why = "error", f"{type(exc).__name__}: {exc}"
+        return Replayed(history.instance_id, history.workflow, kind=kind, why=why)
 
     def close(self) -> None:
         if self._link is not None:

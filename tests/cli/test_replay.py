@@ -206,6 +206,20 @@ def test_code_that_never_waits_is_given_up(
     assert group["result"] == "hangs"
 
 
+def test_a_damaged_history_does_not_hide_the_others(wfq: Cli, waiting: list[str]) -> None:
+    Path("saved").mkdir()
+    wfq.ok("history", "o-7", "--save", "saved")
+    document = json.loads(wfq.ok("history", "o-8", "--save", "-"))
+    document["records"][1][3] = [["C"]]
+    Path("saved/damaged.json").write_text(json.dumps(document))
+
+    done = wfq.run("check", "changed.py", "--against", "saved")
+
+    assert done.exit_code == 8, done.stderr
+    results = {group["result"]: group["instances"] for group in json.loads(done.stdout)["groups"]}
+    assert results == {"error": ["o-8"], "nondeterminism": ["o-7"]}
+
+
 # -- fuzz
 
 

@@ -32,7 +32,7 @@ class Replayed:
     records and what the code decides in its place. task_id, event: the number of the task, and
     of the event in ``wfq history``. source: ``file:line in function``. diff: the decisions of
     that turn, recorded (``-``) against now (``+``). status: after the history, where it fits.
-    kind: "fits", "nondeterminism", "no code" or "hangs".
+    kind: "fits", "nondeterminism", "no code", "hangs", or "error" when a replay is impossible.
     """
 
     instance_id: str
@@ -92,6 +92,7 @@ _HEADS = {
     "nondeterminism": "the code no longer fits the history",
     "no code": "there is no code for it",
     "hangs": "the code does not come to an end",
+    "error": "the history cannot be replayed",
 }
 
 
@@ -124,7 +125,9 @@ def replay(app: WorkflowRuntime | Registry | Any, history: SavedHistory) -> Repl
     except NonDeterministicWorkflow as exc:
         return _misfit(base, history, registry, exc)
     except TurnAborted:
-        return replace(base, kind="hangs", why="its code runs without ever waiting; abort")
+        return replace(base, kind="hangs", why="its code runs without ever waiting")
+    except Exception as exc:  # a damaged record may break anything
+        return replace(base, kind="error", why=f"{type(exc).__name__}: {exc}")
     if not instance.has_code:
         why = str(instance.why).replace("no worker has", "the app has no code for")
         return replace(base, kind="no code", why=f"{why}; register it")
