@@ -8,8 +8,9 @@ import pytest
 
 import wfq as wf
 from tests.e2e.conftest import FleetFor
-from tests.servers import command_client, poll
+from tests.servers import poll
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
 
 pytestmark = pytest.mark.processes
 
@@ -57,8 +58,9 @@ def test_ten_thousand_generations_keep_history_and_memory_flat(fleet_for: FleetF
     instance_id = fleet.client.schedule_new_workflow("countdown", input=10_000)
 
     assert fleet.output(instance_id, 150) == 10_000
-    with command_client(fleet.url) as client:
-        assert client.llen(NAMESPACE.history(instance_id)) <= 3
+    link = SyncLink(fleet.url)
+    assert link.command("LLEN", NAMESPACE.history(instance_id)) <= 3
+    link.close()
     assert fleet.client.count_workflows()[wf.WorkflowStatus.COMPLETED] == 2
     # Ten thousand generations of a few KiB each would show.
     assert resident_kib(worker.pid) < memory + 16 * 1024

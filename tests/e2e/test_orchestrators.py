@@ -8,8 +8,9 @@ import pytest
 
 from tests.e2e.conftest import FleetFor
 from tests.e2e.fleet import Fleet, task_results
-from tests.servers import Spawned, command_client, poll
+from tests.servers import Spawned, poll
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
 
 pytestmark = pytest.mark.processes
 
@@ -57,8 +58,9 @@ def double(ctx: wf.ActivityContext, n: int) -> int:
 
 def owners(fleet: Fleet) -> list[str]:
     """The owner of each partition of the default queue; "" where there is none."""
-    with command_client(fleet.url) as client:
-        found = [client.hget(NAMESPACE.lease(p, "default"), "owner") for p in range(16)]
+    link = SyncLink(fleet.url)
+    found = link.commands([("HGET", NAMESPACE.lease(p, "default"), "owner") for p in range(16)])
+    link.close()
     return [owner.decode() if isinstance(owner, bytes) else "" for owner in found]
 
 

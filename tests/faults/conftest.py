@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.e2e.conftest import fleet_for
+from tests.e2e.conftest import cluster_fleet_for, fleet_for, sentinel_fleet_for
 
-__all__ = ["fleet_for"]
+__all__ = ["cluster_fleet_for", "fleet_for", "sentinel_fleet_for"]

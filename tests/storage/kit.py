@@ -271,7 +271,7 @@ class Store:
 
     def image(self) -> dict[str, Any]:
         """Everything the server holds, to compare: what a refused call must not change."""
-        keys = sorted(key.decode() for key in self._raw("KEYS", "*"))
+        keys = sorted(key.decode() for key in set(self.link.scan("*")))
         return {key: self._value(key) for key in keys}
 
     def _value(self, key: str) -> Any:

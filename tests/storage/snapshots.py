@@ -7,7 +7,7 @@ from tests.storage.kit import Store
 
 def dump(store: Store) -> dict[bytes, bytes]:
     """Everything the server holds, consumer groups and pending entries included."""
-    return {key: store._raw("DUMP", key) for key in store._raw("KEYS", "*")}
+    return {key: store._raw("DUMP", key) for key in set(store.link.scan("*"))}
 
 
 def restore(store: Store, content: dict[bytes, bytes]) -> None:

@@ -327,7 +327,7 @@ def test_a_lease_changes_hands_and_is_kept_on_a_full_redis(full_store: Store) ->
 
 def test_a_zombie_parked_in_a_blocking_read_is_woken(real_store: Store) -> None:
     real_store.own("t1", owner="w1")
-    wire = real_store.link.wire(timeout_s=20)
+    wire = real_store.link.wire(timeout_s=20, key=real_store.ns.events(0, QUEUE))
     keys = [real_store.ns.events(0, QUEUE)]
     wire.send([partitions.read_command(keys, "t1", count=10, block_ms=15_000)])
     poll(lambda: b"blocked_clients:1" in _clients(real_store))

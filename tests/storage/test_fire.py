@@ -243,6 +243,8 @@ class TestScheduleToStart:
 
     def test_a_deep_backlog_costs_it_little(self, real_store: Store) -> None:
         """An overload is what these timeouts are for: they must not scan what waits."""
+        if not real_store.url.startswith("unix://"):
+            pytest.skip("the slow log is that of one server")
         real_store.link.redis.config_set("slowlog-log-slower-than", 100_000)
         running(
             real_store,

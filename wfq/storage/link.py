@@ -20,7 +20,14 @@ import redis.asyncio
 from wfq.errors import StorageError, StorageFull, StorageUnavailable
 from wfq.storage.nodes import AsyncNodes, Nodes, Request
 from wfq.storage.opening import COMMAND_TIMEOUT_S as COMMAND_TIMEOUT_S
-from wfq.storage.opening import is_memory, open_async_client, open_client, open_node, shown
+from wfq.storage.opening import (
+    is_memory,
+    open_async_client,
+    open_client,
+    open_node,
+    sentinels_of,
+    shown,
+)
 from wfq.storage.refusals import is_missing_script as is_missing_script
 from wfq.storage.refusals import translate as translate
 from wfq.storage.scripts import Argument, Call
@@ -170,7 +177,12 @@ class SyncLink:
 
     def close(self) -> None:
         """Close every connection of this link."""
-        (self._client or self._nodes).close()  # type: ignore[union-attr]
+        if self._nodes is not None:
+            self._nodes.close()
+        if self._client is not None:
+            self._client.close()
+            for sentinel in sentinels_of(self._client):
+                sentinel.close()
 
     def _attempts(self, once: Any) -> Any:
         for delay_s in (*self._delays, None):
@@ -260,6 +272,8 @@ class AsyncLink:
             await self._nodes.close()
         if self._client is not None:
             await self._client.aclose()
+            for sentinel in sentinels_of(self._client):
+                await sentinel.aclose()
 
     async def _attempts(self, once: Any) -> Any:
         for delay_s in (*self._delays, None):

@@ -180,6 +180,12 @@ def open_async_node(group: Group, address: Address) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_pool(pool)
 
 
+def sentinels_of(client: redis.Redis | redis.asyncio.Redis) -> list[Any]:
+    """The clients of the sentinels that a group's client asks; to be closed with it."""
+    manager = getattr(client.connection_pool, "sentinel_manager", None)
+    return list(manager.sentinels) if manager is not None else []
+
+
 def group_of(url: str) -> Group:
     """What a cluster URL says. Raises: ConfigurationError."""
     return _opened(url, lambda: parse_group(url))
