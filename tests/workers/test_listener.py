@@ -267,8 +267,9 @@ def test_a_cut_subscription_is_noticed_logged_once_and_counted(
     assert poll(lambda: "subscribed again" in caplog.text)
     real_stage.redis.publish("payments", '{"order":"o"}')
     assert poll(lambda: real_stage.events("o"))
-    assert loop.counts()["channel payments"]["cuts"] == 1
-    assert caplog.text.count("messages published meanwhile are lost") == 1
+    # One line a cut: a machine under load may cut it again by a late answer to a check.
+    cuts = loop.counts()["channel payments"]["cuts"]
+    assert cuts == caplog.text.count("messages published meanwhile are lost") >= 1
 
 
 def test_the_listener_outlives_a_restart_of_redis(

@@ -36,11 +36,15 @@ class Workers:
         self._processes = processes
 
     def start(self, *, env: dict[str, str] | None = None, **options: Any) -> Spawned:
-        worker = self._processes.python(
-            PROGRAM, self._shop.url, json.dumps(options), env=env, name="worker"
-        )
+        worker = self.launch(env=env, **options)
         worker.wait_for_log("ready ")
         return worker
+
+    def launch(self, *, env: dict[str, str] | None = None, **options: Any) -> Spawned:
+        """Start one that may die before it has said that it is ready."""
+        return self._processes.python(
+            PROGRAM, self._shop.url, json.dumps(options), env=env, name="worker"
+        )
 
 
 @pytest.fixture
@@ -184,7 +188,7 @@ def test_an_activity_that_kills_its_worker_is_given_up_and_others_go_on(
     path = tmp_path / "log"
     poison = shop.schedule("die", str(path), retry=retry(9))
     for _ in range(2):
-        assert workers.start(lease_s=0.5, max_deliveries=2).wait() == -signal.SIGKILL
+        assert workers.launch(lease_s=0.5, max_deliveries=2).wait() == -signal.SIGKILL
 
     workers.start(lease_s=0.5, max_deliveries=2)
     event = shop.wait_event(poison)
