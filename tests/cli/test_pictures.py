@@ -107,7 +107,7 @@ def test_list_watch_draws_until_it_is_stopped(wfq: Cli, monkeypatch: pytest.Monk
     done = CliRunner(env=wfq.env).invoke(cli, ["list", "--watch"])
 
     assert len(beats) == 2
-    assert "1 RUNNING" in done.stdout
+    assert "1 PENDING" in done.stdout
     assert "c-1" in done.stdout
 
 

@@ -232,12 +232,16 @@ def test_going_on_after_a_takeover_is_found_out(
     machine = Told()
     machine.open([Pick(0, 1, 1, False, 0)])
     first, second = (2 * machine.store.ns.partition_of("a") + n for n in (0, 1))
+
+    def steps() -> None:
+        for number, owner in enumerate((first, second, first)):
+            machine.take_over(Pick(0, owner, 1, False, 0))
+            machine.turn(Pick(0, owner, 4, False, 0))
+            machine.check()
+            machine.raise_event(Pick(0, number, 1, False, 0))
+
     try:
         with pytest.raises(AssertionError, match="H2"):
-            for number, owner in enumerate((first, second, first)):
-                machine.take_over(Pick(0, owner, 1, False, 0))
-                machine.turn(Pick(0, owner, 4, False, 0))
-                machine.check()
-                machine.raise_event(Pick(0, number, 1, False, 0))
+            steps()
     finally:
         machine.store.close()
