@@ -337,7 +337,8 @@ def part(
         record = ["T", 1, f"n{turns}", [], [], None]
     made = InstanceCommit(instance_id, inc, turns, b"" if record is None else orjson.dumps(record))
     for operation in operations:
-        made.add(*operation)
+        letter, *values = operation
+        made.add(str(letter), *values)
     return made
 
 

@@ -152,7 +152,7 @@ class Engine(RuleBasedStateMachine):
     def _start(self, call: Call[Any]) -> None:
         (reply,) = self.store.run(call)
         if reply.outcome == "started":
-            self.started[str(call.args[1])] = reply.incarnation
+            self.started[str(call.args[4])] = reply.incarnation
 
     def raise_event(self, pick: Pick) -> None:
         name = "Go" if pick.flag else "go"

@@ -11,7 +11,7 @@ from wfq.storage import activities
 from wfq.storage.activities import Completed, HandBack, PackCompleted, Split, Unmark
 
 
-def fill(store: Store, count: int, letter: str = "a") -> None:
+def fill(store: Store, count: int, letter: str = "q") -> None:
     """Instance `a` lives, and its activities wait to be taken."""
     store.start("a")
     store.own()

@@ -105,19 +105,26 @@ def start(
     namespace: Namespace, partition: int, items: Sequence[NewInstance]
 ) -> Call[list[StartReply]]:
     """Create instances of one partition; at most `BATCH` of them."""
-    args: list[scripts.Argument] = [len(items)]
+    first = items[0]
+    shared = (first.queue, first.name, first.policy)
+    plain = all(
+        (item.queue, item.name, item.policy) == shared
+        and item.due_ms is None
+        and not (item.extra or {}).get("tags")
+        for item in items
+    )
+    args: list[scripts.Argument] = [len(items), *(shared if plain else ("", "", ""))]
     for item in items:
-        tags = (item.extra or {}).get("tags")
-        args += (
-            item.instance_id,
-            item.incarnation,
-            item.queue,
-            item.name,
-            item.birth_tail(),
-            "" if item.due_ms is None else item.due_ms,
-            item.policy,
-            orjson.dumps(tags) if tags else "",
-        )
+        args += (item.instance_id, item.incarnation, item.birth_tail())
+        if not plain:
+            tags = (item.extra or {}).get("tags")
+            args += (
+                item.queue,
+                item.name,
+                "" if item.due_ms is None else item.due_ms,
+                item.policy,
+                orjson.dumps(tags) if tags else "",
+            )
     return Call(scripts.START, [namespace.prefix(partition)], args, _parse_starts)
 
 

@@ -202,13 +202,14 @@ class InstanceCommit:
     incarnation: str
     turns_before: int | None
     record: bytes
+    #: The letters of the operations, and their values.
+    letters: str = ""
     operations: list[Argument] = field(default_factory=list)
-    operation_count: int = 0
 
-    def add(self, *operation: Argument) -> None:
-        """Add one operation: its letter and its values."""
-        self.operations += operation
-        self.operation_count += 1
+    def add(self, letter: str, *values: Argument) -> None:
+        """Add one operation."""
+        self.letters += letter
+        self.operations += values
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,15 +249,16 @@ def commit(
         id_after(last_entry) if last_entry else b"",
         notice,
         removals,
+        queue,
         len(parts),
     ]
     for part in parts:
+        turns = part.turns_before
         args += (
             part.instance_id,
-            part.incarnation,
-            "" if part.turns_before is None else part.turns_before,
+            f"{part.incarnation} {'' if turns is None else turns}",
             part.record,
-            part.operation_count,
+            part.letters,
         )
         args += part.operations
     keys = [

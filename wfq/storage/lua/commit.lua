@@ -23,13 +23,16 @@
 -- ARGV[4]  first id that stays in the stream, or "" with ARGV[3]
 -- ARGV[5]  notice to publish on the changes channel, or ""
 -- ARGV[6]  removals counted so far, as the last reply told, or "" to check every instance
--- ARGV[7]  number of instances; then per instance:
---   id, incarnation, history length before ("" for a part that only passes events on), turn
---   record ("" for none), number of operations;
---   then per operation a letter and its values:
+-- ARGV[7]  queue of the partition's owner
+-- ARGV[8]  number of instances; then per instance:
+--   id, incarnation and history length before ("inc 7"; "inc " for a part that only passes events
+--   on, or follows another of the same instance), turn record ("" for none), operations (a letter
+--   each, in one word), and behind it their values, in their order. Each argument costs, so the
+--   commonest operations have few:
 --   A queue message                 an activity entry
---   a queue message                 an activity that is known to be short: up to PACK of them
---                                   share an entry
+--   a message                       an activity of the owner's queue that is known to be short:
+--                                   up to PACK of them share an entry
+--   q queue message                 the same of another queue
 --   Y queue message task            the same, with a schedule-to-start timeout: its entry is kept
 --                                   for `fire` under "s <id> <task_id> <nonce>" in the tasks hash
 --   T due member                    a timer (due in epoch ms)
@@ -40,6 +43,7 @@
 --   D field                         delete a field of the instance hash
 --   I from to created               move between status indexes
 --   F from to created ended         the instance has ended: its status, time and index
+--   f created ended                 the same, from RUNNING to COMPLETED
 --   E queue target event            an event for an instance of this partition (no check)
 --   P target incarnation event      the same, only if that incarnation lives, on its own queue
 --   C id inc name queue birth created taken_event   a child; an id that is taken sends
@@ -57,9 +61,10 @@
 
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local count = tonumber(ARGV[7])
+local own, count = ARGV[7], tonumber(ARGV[8])
 local PACK = 16
-local OPERANDS = {A = 2, a = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
+local sub = string.sub
+local OPERANDS = {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
   M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
@@ -71,21 +76,18 @@ local reply, gone = {'committed', removals}, {}
 -- A valid token and position prove that every earlier commit of this owner, and nothing else,
 -- is in the histories - unless an instance was removed since. Only then each one is looked at.
 if last == '' or ARGV[6] ~= removals then
-  local at = 8
+  local at = 9
   for n = 1, count do
-    local id, inc, turns = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+    local id, ops = ARGV[at], ARGV[at + 3]
+    local inc, turns = string.match(ARGV[at + 1], '^(%S*) (%d*)$')
     if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
       gone[n] = true
       reply[#reply + 1] = id
     elseif turns ~= '' and redis.call('LLEN', prefix .. 'history:' .. id) ~= tonumber(turns) then
       return {'stale', 'turns'}
     end
-    local left = tonumber(ARGV[at + 4])
-    at = at + 5
-    while left > 0 do
-      at = at + 1 + OPERANDS[ARGV[at]]
-      left = left - 1
-    end
+    at = at + 4
+    for k = 1, #ops do at = at + OPERANDS[sub(ops, k, k)] end
   end
 end
 
@@ -129,29 +131,42 @@ local function send(queue, id, event)
   gather(events, queue, id, event)
 end
 
-local at = 8
+local function pack(queue, id, message)
+  local values = packs[queue]
+  if not values then
+    values = {}
+    packs[queue] = values
+  end
+  local size = #values + 2
+  values[size - 1] = id
+  values[size] = message
+  if size == 2 * PACK then
+    redis.call('XADD', prefix .. 'activities:' .. queue, '*', unpack(values))
+    packs[queue] = nil
+  end
+end
+
+local history, ended = prefix .. 'history:', {}
+local at = 9
 for n = 1, count do
-  local id, inc, record, left = ARGV[at], ARGV[at + 1], ARGV[at + 3], tonumber(ARGV[at + 4])
-  at = at + 5
+  local id, record, ops = ARGV[at], ARGV[at + 2], ARGV[at + 3]
+  at = at + 4
   local skip = gone[n]
-  if not skip and record ~= '' then redis.call('RPUSH', prefix .. 'history:' .. id, record) end
-  while left > 0 do
-    local op = ARGV[at]
-    local a, b, c = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  if not skip and record ~= '' then redis.call('RPUSH', history .. id, record) end
+  for k = 1, #ops do
+    local op = sub(ops, k, k)
+    local a, b, c = ARGV[at], ARGV[at + 1], ARGV[at + 2]
     if skip then
-      op = ''
+      -- Its values are passed over.
     elseif op == 'a' then
-      local pack = packs[a]
-      if not pack then
-        pack = {}
-        packs[a] = pack
-      end
-      pack[#pack + 1] = id
-      pack[#pack + 1] = b
-      if #pack == 2 * PACK then
-        redis.call('XADD', prefix .. 'activities:' .. a, '*', unpack(pack))
-        packs[a] = nil
-      end
+      pack(own, id, a)
+    elseif op == 'f' then
+      redis.call('HSET', prefix .. 'instance:' .. id, 'status', 'COMPLETED', 'ended', b)
+      local size = #ended
+      ended[size + 1] = a
+      ended[size + 2] = id
+    elseif op == 'q' then
+      pack(a, id, b)
     elseif op == 'A' then
       redis.call('XADD', prefix .. 'activities:' .. a, '*', id, b)
     elseif op == 'Y' then
@@ -172,7 +187,7 @@ for n = 1, count do
     elseif op == 'D' then
       redis.call('HDEL', prefix .. 'instance:' .. id, a)
     elseif op == 'F' then
-      redis.call('HSET', prefix .. 'instance:' .. id, 'status', b, 'ended', ARGV[at + 4])
+      redis.call('HSET', prefix .. 'instance:' .. id, 'status', b, 'ended', ARGV[at + 3])
       gather(leave, a, id)
       gather(enter, b, c, id)
     elseif op == 'I' then
@@ -187,7 +202,7 @@ for n = 1, count do
         send(target[2], a, c)
       end
     elseif op == 'C' or op == 'R' then
-      local queue, birth, created, taken = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+      local queue, birth, created, taken = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
       local child = prefix .. 'instance:' .. a
       local other = redis.call('HGET', child, 'inc')
       if other and other ~= b and op == 'R' then
@@ -239,13 +254,18 @@ for n = 1, count do
         end
       end
     end
-    at = at + 1 + OPERANDS[ARGV[at]]
-    left = left - 1
+    at = at + OPERANDS[op]
   end
 end
 
 if #undue > 0 then flush('ZREM', timers, undue) end
 if #forget > 0 then flush('HDEL', tasks, forget) end
+if #ended > 0 then
+  for k = 1, #ended, 2 do
+    gather(leave, 'RUNNING', ended[k + 1])
+    gather(enter, 'COMPLETED', ended[k], ended[k + 1])
+  end
+end
 for status, ids in pairs(leave) do flush('ZREM', prefix .. 'index:' .. status, ids) end
 for status, ids in pairs(enter) do flush('ZADD', prefix .. 'index:' .. status, ids) end
 if #due > 0 then

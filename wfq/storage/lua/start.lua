@@ -6,12 +6,17 @@
 -- whole call before anything is written (the first write is RPUSH).
 --
 -- KEYS[1]  string  prefix of the partition's keys, "wfq:{ns:p}:"; names its slot
--- ARGV[1]  number of items; then per item eight values:
+-- ARGV[1]  number of items
+-- ARGV[2]  queue, name and policy that all items share, none of which has a due time or tags, as
+-- ARGV[3]  most of what is started in batches has it; three times "" where each has its own
+-- ARGV[4]
+-- then per item:
 --   id           instance id
 --   incarnation  random, new for every start
+--   birth        the birth record behind its creation time: ',"inc",gen,...]'
+-- and, where nothing is shared:
 --   queue        the application that has the code
 --   name         workflow name
---   birth        the birth record behind its creation time: ',"inc",gen,...]'
 --   due          epoch ms of a delayed start, or "" for now
 --   policy       what an existing instance means: "error", "existing" or "replace"
 --   tags         JSON object, or ""
@@ -19,19 +24,25 @@
 -- is "" for a live instance.
 
 local prefix = KEYS[1]
-local count = tonumber(ARGV[1])
+local count, all_queue, all_name, all_policy = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
+local shared = all_name ~= ''
+local width = shared and 3 or 8
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
 local replies, fresh, seen = {}, {}, {}
-local at = 2
+local at = 5
 for n = 1, count do
   local item = {
-    id = ARGV[at], inc = ARGV[at + 1], queue = ARGV[at + 2], name = ARGV[at + 3],
-    birth = ARGV[at + 4], due = ARGV[at + 5], tags = ARGV[at + 7],
+    id = ARGV[at], inc = ARGV[at + 1], birth = ARGV[at + 2], queue = all_queue, name = all_name,
+    due = '', tags = '',
   }
-  local policy = ARGV[at + 6]
-  at = at + 8
+  local policy = all_policy
+  if not shared then
+    item.queue, item.name, item.due, item.tags = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 7]
+    policy = ARGV[at + 6]
+  end
+  at = at + width
   local inc, status, gone = seen[item.id], false, false
   if not inc then
     local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')

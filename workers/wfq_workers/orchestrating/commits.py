@@ -130,7 +130,7 @@ class CommitWriter:
             part.add("D", "stalled")
         for child_id, child_inc in turn.children_to_terminate:
             self._terminate_child(part, child_id, child_inc, nonce)
-        if not record and not part.operation_count:
+        if not record and not part.letters:
             return None
         return draft
 
@@ -194,7 +194,10 @@ class CommitWriter:
         most = len(dispatched) if turn.status == CONTINUED else DISPATCH_BATCH
         for queue, message, watched in dispatched[:most]:
             if watched == SHORT:
-                part.add("a", queue, message)
+                if queue == self._queue:
+                    part.add("a", message)
+                else:
+                    part.add("q", queue, message)
             elif watched:
                 part.add("Y", queue, message, watched)
             else:
@@ -338,7 +341,10 @@ class CommitWriter:
             if before != after:
                 part.add("D", "status")
         elif after in FINAL:
-            part.add("F", before, after, created, turn.now_ms)
+            if before == "RUNNING" and after == "COMPLETED":
+                part.add("f", created, turn.now_ms)
+            else:
+                part.add("F", before, after, created, turn.now_ms)
             self._tell_parent(part, instance, turn)
         elif after == "RUNNING":
             part.add("D", "status")
