@@ -7,10 +7,9 @@
 --
 -- KEYS[1]  string  prefix of the partition's keys, "wfq:{ns:p}:"; names its slot
 -- ARGV[1]  number of items
--- ARGV[2]  queue, name and policy that all items share, none of which has a due time or tags, as
--- ARGV[3]  most of what is started in batches has it; three times "" where each has its own
--- ARGV[4]
--- then per item:
+-- ARGV[2]  queue of all items; "" where each has its own queue, name, due time, policy and tags
+-- ARGV[3]  name of all items, or ""; what is started in batches is mostly alike
+-- ARGV[4]  policy of all items, or ""; per item of those that are alike, three values:
 --   id           instance id
 --   incarnation  random, new for every start
 --   birth        the birth record behind its creation time: ',"inc",gen,...]'
