@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,9 @@ from benchmarks.profile import Profiler
 from benchmarks.replay import WINDOW, Arranger, Replayed, Trace, replay
 from benchmarks.result import CaseResult, Target, limit_of
 from benchmarks.stage import Outcome, Sample, Stage
+
+#: Seconds after the first units until the workers know what they will know.
+LEARN_S = 4.0
 
 Size = Literal["full", "quick", "tiny"]
 
@@ -84,6 +88,9 @@ def _warm_up(case: Case, stage: Stage, units: int) -> None:
         if case.prepare is not None:
             case.prepare(stage, few)
         case.work(stage, few)
+        if units > few:
+            # Orchestrators learn which activities are short within a few seconds.
+            time.sleep(LEARN_S)
 
 
 def _sample(case: Case, stage: Stage, units: int) -> Sample:

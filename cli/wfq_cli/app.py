@@ -68,6 +68,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     },
     "Setup": {
         "doctor": Entry("doctor", "doctor", "Check the server and every instance."),
+        "bench": Entry("bench", "bench", "Say how fast workflows are here."),
         "graph": Entry("graph", "graph", "Draw a workflow from its source."),
         "config": Entry("config", "config", "Show the settings and where they come from."),
         "completion": Entry("completion", "completion", "Print a shell completion script."),
