@@ -22,6 +22,7 @@ from wfq.core.events import Payload
 from wfq.core.ports import Decoder
 from wfq.errors import PayloadError, PayloadLocked, PayloadTooLarge
 from wfq.jsonform import bounded_path, key_path, write_json
+from wfq.typeddicts import portable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -162,9 +163,14 @@ def _cached_adapter(annotation: Any) -> TypeAdapter[Any] | None:
 
     try:
         adapter: TypeAdapter[Any] = TypeAdapter(annotation)
-        return adapter if adapter.pydantic_complete else None
-    except Exception:  # pydantic raises half a dozen unrelated classes; all mean "no schema"
-        return None
+    except Exception as exc:  # pydantic raises half a dozen unrelated classes: "no schema"
+        if getattr(exc, "code", "") != "typed-dict-version":
+            return None
+        try:
+            adapter = TypeAdapter(portable(annotation))
+        except Exception:
+            return None
+    return adapter if adapter.pydantic_complete else None
 
 
 _PLAIN = (None, type(None), Any, object, inspect.Parameter.empty)

@@ -31,6 +31,7 @@ LAYERS = (
         "wfq.settings",
         "wfq.settings_sources",
         "wfq.signatures",
+        "wfq.typeddicts",
     ),
     ("wfq.storage",),
     (
