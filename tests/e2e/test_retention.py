@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Generator
 from datetime import timedelta
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 import wfq as wf
+from tests.groups import ClusterGroup
 from tests.servers import Processes, command_client, poll
 from wfq.checker import check_namespace
 from wfq.client import WorkflowClient
@@ -90,6 +92,16 @@ def test_without_an_age_there_is_nothing_to_do() -> None:
 
 
 @pytest.mark.slow
+def test_partitions_on_several_nodes_are_swept_too(cluster: ClusterGroup) -> None:
+    with program(cluster.url, retention_s=1), WorkflowClient(redis_url=cluster.url) as client:
+        client.schedule_new_workflow("waiting", instance_id="alive")
+        ids = [str(one) for one in client.schedule_many("parent", inputs=range(10))]
+        for one in ids:
+            poll(lambda one=one: client.get_workflow_state(one) is None, 30)  # type: ignore[misc]
+        poll(lambda: [one.instance_id for one in client.list_workflows()] == ["alive"], 30)
+
+
+@pytest.mark.slow
 def test_ended_instances_and_their_children_go_and_live_ones_stay(valkey_url: str) -> None:
     with (
         program(valkey_url, retention_s=1),
@@ -107,6 +119,33 @@ def test_ended_instances_and_their_children_go_and_live_ones_stay(valkey_url: st
 
     assert done is not None
     check(valkey_url)
+
+
+def test_idle_it_looks_once_a_minute_and_only_one_looks(valkey_url: str) -> None:
+    class Counting(SyncLink):
+        scripts = 0
+
+        def run_many(self, calls: Any) -> Any:
+            self.scripts += len(calls)
+            return super().run_many(calls)
+
+    link = Counting(valkey_url)
+    namespace = Namespace(partitions=PARTITIONS)
+    first = Sweeper(namespace, {"COMPLETED": 7 * 86_400, "FAILED": 7 * 86_400})
+    second = Sweeper(namespace, {"COMPLETED": 7 * 86_400, "FAILED": 7 * 86_400})
+
+    def rests(sweeper: Sweeper) -> bool:
+        sweeper.sweep(link)
+        return sweeper.next_at > time.monotonic() + 50
+
+    poll(lambda: rests(first))
+    of_the_first = link.scripts
+    poll(lambda: rests(second))
+
+    # Each status once; the second finds each partition taken.
+    assert of_the_first == 2 * PARTITIONS
+    assert link.scripts - of_the_first == PARTITIONS
+    link.close()
 
 
 def test_purge_takes_an_age_since_the_end(valkey_url: str) -> None:
