@@ -106,3 +106,103 @@ def test_a_finding_is_one_line() -> None:
     finding = Finding("app.py", 7, "workflow 'w' calls time.time()", "use ctx")
 
     assert str(finding) == "app.py:7: workflow 'w' calls time.time(); use ctx"
+
+
+SHAPES = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+
+import wfq as wf
+
+
+def plain(function):
+    return function
+
+
+def helper(ctx):
+    return hash("x")
+
+
+@plain
+def bad(ctx, order):
+    names = {"b", "a"}
+    {line}
+    yield
+
+
+@plain
+async def worse(ctx, order):
+    wf.when_all([ctx.call_activity("a")])
+
+
+@plain
+def good(ctx, order):
+    names = {"b", "a"}
+    both = wf.when_all([ctx.call_activity("a")])
+    yield both
+    yield wf.when_any([ctx.create_timer(timedelta(days=1))])
+    ctx.call_activity("runs all the same")
+    names = names | {"c"}
+    if "a" in names and len(names) > 1:
+        yield from (ctx.call_activity(name) for name in sorted(names))
+    rows = {"a": 1}
+    rows.pop("a")
+    for row in rows:
+        yield ctx.call_activity(row)
+    return max(name for name in names)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "remedy"),
+    [
+        ("for name in names: pass", "goes through a set", "sorted(...)"),
+        ("[n for n in set(order)]", "goes through a set", "sorted(...)"),
+        ("tuple(names - {'a'})", "goes through a set", "sorted(...)"),
+        ("','.join(names)", "goes through a set", "sorted(...)"),
+        ("names.pop()", "goes through a set", "sorted(...)"),
+        ("wf.when_all([ctx.call_activity('a')])", "does not wait for its when_all", "yield it"),
+        ("both = wf.when_any([])", "does not wait for its when_any", "yield it"),
+        ("return wf.when_all([])", "does not wait for its when_all", "yield it"),
+        ("ctx.create_timer(timedelta(1))", "does not wait for its create_timer", "yield it"),
+        ("threading.Thread(target=print).start()", "calls threading.Thread()", "activity"),
+        ("ThreadPoolExecutor()", "calls concurrent.futures.ThreadPoolExecutor()", "activity"),
+        ("Path('x').read_text()", "calls pathlib.Path().read_text()", "activity"),
+    ],
+)
+def test_sets_threads_files_and_what_nobody_waits_for_are_found(
+    tmp_path: Path, line: str, what: str, remedy: str
+) -> None:
+    module = load(tmp_path / "linted.py", SHAPES.replace("{line}", line))
+
+    (found,) = lint_functions([module.bad])
+
+    assert found.line == 21
+    assert found.what.startswith(f"workflow 'bad' {what}")
+    assert remedy in found.remedy
+
+
+def test_what_a_workflow_calls_in_its_module_is_looked_at(tmp_path: Path) -> None:
+    module = load(tmp_path / "linted.py", SHAPES.replace("{line}", "helper(ctx)"))
+
+    (found,) = lint_functions([module.bad])
+
+    assert found.line == 15
+    assert found.what.startswith("'helper', which a workflow calls, calls hash()")
+    assert "hashlib" in found.remedy
+
+
+def test_in_async_workflows_it_is_await(tmp_path: Path) -> None:
+    module = load(tmp_path / "linted.py", SHAPES.replace("{line}", "pass"))
+
+    (found,) = lint_functions([module.worse])
+
+    assert found.remedy == "await it"
+
+
+def test_good_code_has_no_findings(tmp_path: Path) -> None:
+    module = load(tmp_path / "linted.py", SHAPES.replace("{line}", "pass"))
+
+    assert lint_functions([module.good, module.bad]) == []
