@@ -60,7 +60,7 @@ def test_a_month_takes_no_time(env: Env) -> None:
     assert (started.status, started.output) == ("COMPLETED", "ended")
     assert sent.inputs == ["welcome ada", "goodbye ada"]
     assert env.now == datetime(2026, 1, 31)
-    assert time.perf_counter() - begin < 2.0
+    assert time.perf_counter() - begin < 10.0
 
 
 def test_verbs_may_be_awaited(env: Env) -> None:
