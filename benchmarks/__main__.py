@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import idle, machine, w1, w2, w3, w4, w5, w6, w7
+from benchmarks import idle, machine, shards, w1, w2, w3, w4, w5, w6, w7
 from benchmarks.peers.runner import PEERS, run_peers
 from benchmarks.result import describe
 from benchmarks.suite import Case, Options, run_case
@@ -19,6 +19,10 @@ CASES: list[Case] = [case for module in (w1, w2, w3, w4, w5, w6, w7, idle) for c
 
 def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
+    if given.shards:
+        print(machine.line(machine.describe()), flush=True)
+        print(shards.compare("tiny" if given.tiny else "quick" if given.quick else "full"))
+        return 0
     if given.peers is not None:
         return compare(given.peers, quick=given.quick)
     chosen = choose(given.workloads)
@@ -74,6 +78,9 @@ def _save(path: Path | None, found: dict[str, Any]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
+    parser.add_argument(
+        "--shards", action="store_true", help="W1 on three masters against one server"
+    )
     parser.add_argument(
         "workloads",
         nargs="*",

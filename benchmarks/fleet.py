@@ -11,8 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import Processes, Spawned, command_client, poll
+from tests.servers import Processes, Spawned, poll
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
 
 APP = Path(__file__).parent / "app.py"
 
@@ -68,11 +69,10 @@ class Fleet:
     def _shared(self) -> bool:
         """Whether every partition is owned, and the orchestrators own about as many."""
         namespace = Namespace()
-        with command_client(self.url) as client:
-            owners = Counter(
-                client.hget(namespace.lease(number, "default"), "owner")
-                for number in range(namespace.partitions)
-            )
+        link = SyncLink(self.url)
+        leases = [namespace.lease(number, "default") for number in range(namespace.partitions)]
+        owners = Counter(link.commands([("HGET", lease, "owner") for lease in leases]))
+        link.close()
         share = -(-namespace.partitions // self.layout.orchestrators)
         # One more: an orchestrator may keep what it adopted while another was slow to start.
         return None not in owners and max(owners.values()) <= share + 1

@@ -34,8 +34,10 @@ KINDS = {
 SAFE = ("--min-replicas-to-write", "1", "--min-replicas-max-lag", "2")
 #: Seconds before a fault from which on a replica may lack what was acknowledged.
 LAG_S = 3.0
-#: Seconds within which another server is promoted, or the frozen one has learnt that it was.
-PROMOTED_S = 8.0
+#: Seconds within which another server is promoted and the others follow it. A dead master is not
+#: started before: with a replica that still follows it, it would acknowledge what nobody will
+#: keep until the sentinels turn it into a replica, some ten seconds later.
+PROMOTED_S = 6.0
 
 
 class GroupNemesis(Nemesis):
@@ -76,11 +78,12 @@ class GroupNemesis(Nemesis):
             return
         match fault.kind:
             case "node kill":
-                self._lose(master.kill)
-                self._after(1.0 + fault.seconds, lambda: self._start(master))
+                self._lose(master.kill, PROMOTED_S)
+                self._after(PROMOTED_S, lambda: self._start(master))
             case "node freeze":
-                self._lose(master.freeze)
-                self._after(3.0 + fault.seconds, master.thaw)
+                frozen_s = 3.0 + fault.seconds
+                self._lose(master.freeze, frozen_s + LAG_S)
+                self._after(frozen_s, master.thaw)
             case "slot move":
                 if not self._move(fault):
                     return
@@ -89,10 +92,10 @@ class GroupNemesis(Nemesis):
                     self._command(fault, client)
         self.counts[fault.kind] += 1
 
-    def _lose(self, strike: Callable[[], None]) -> None:
+    def _lose(self, strike: Callable[[], None], seconds: float) -> None:
         begin = time.time() - LAG_S
         strike()
-        self.windows.append(Window(begin, time.time() + PROMOTED_S))
+        self.windows.append(Window(begin, time.time() + seconds))
 
     def _move(self, fault: Fault) -> bool:
         group = self.group
@@ -134,7 +137,7 @@ class GroupNemesis(Nemesis):
 
 
 def make_group(kind: str, options: Sequence[str]) -> Group:
-    """Start a group with a replica for each master."""
+    """Start a group: with two replicas, or one for each master of a cluster."""
     if kind == "sentinel":
-        return SentinelGroup(options=[*options, *SAFE])
+        return SentinelGroup(options=[*options, *SAFE], replicas=2)
     return ClusterGroup(options=options, replicas=1)

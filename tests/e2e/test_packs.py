@@ -11,8 +11,9 @@ import pytest
 
 from tests.e2e.conftest import FleetFor
 from tests.e2e.fleet import Fleet, task_results
-from tests.servers import command_client, poll
+from tests.servers import poll
 from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
 
 pytestmark = pytest.mark.processes
 
@@ -49,8 +50,9 @@ def step(ctx: wf.ActivityContext, n: int) -> int:
 
 def make_short(fleet: Fleet) -> None:
     """Let orchestrators believe that the activity is short, and learn it."""
-    with command_client(fleet.url) as client:
-        client.execute_command("ZADD", NAMESPACE.short("default"), int(time.time() * 1000), "step")
+    link = SyncLink(fleet.url)
+    link.command("ZADD", NAMESPACE.short("default"), int(time.time() * 1000), "step")
+    link.close()
     # The first instance makes them ask.
     fleet.client.schedule_new_workflow("fan", instance_id="first")
 
@@ -58,8 +60,9 @@ def make_short(fleet: Fleet) -> None:
 def packed(fleet: Fleet, instance_id: str) -> bool:
     """Whether entries of the instance hold several activities."""
     key = NAMESPACE.activities(NAMESPACE.partition_of(instance_id), "default")
-    with command_client(fleet.url) as client:
-        raw = client.execute_command("EVAL", LENGTHS, 1, key)
+    link = SyncLink(fleet.url)
+    raw = link.command("EVAL", LENGTHS, 1, key)
+    link.close()
     return any(length > 2 for length in raw)
 
 
