@@ -133,6 +133,21 @@ def test_a_child_is_where_to_look_on(scene: Scene) -> None:
     assert "'wfq explain far-a' tells on" in told.todo
 
 
+def test_what_waits_for_code_says_so_to_its_parent_too(scene: Scene) -> None:
+    hire(scene)
+    scene.begin("parent")
+    scene.turn()
+    child = scene.store.ns.instance("far-a")
+    scene.store.link.command("HSET", child, "stalled", "no worker has the workflow 'kid'")
+
+    told = explain(scene)
+    kid = explain(scene, "far-a")
+    scene.store.link.command("HDEL", child, "stalled")
+
+    assert "child far-a, RUNNING: no worker has the workflow 'kid'" in told.waits
+    assert "waits for code: no worker has the workflow 'kid'" in kid.waits
+
+
 # --- RUNNING: activities
 
 

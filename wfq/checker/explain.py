@@ -159,7 +159,9 @@ class _Explainer:
         if state.status == "SUSPENDED":
             told.add("suspended", todo=f"'wfq resume {state.instance_id}' lets it go on")
         elif state.status == "STALLED":
-            self._stalled(state.fields.get("stalled", ""))
+            self._stalled("stalled", state.fields.get("stalled", ""))
+        elif state.fields.get("stalled"):
+            self._stalled("waits for code", state.fields["stalled"])
         if evidence.events:
             self._events()
         if not ledger.begun:
@@ -186,9 +188,9 @@ class _Explainer:
             self._told.add("", todo=f"'wfq rerun {state.instance_id}' runs it again, if it should")
         self._told.add(text)
 
-    def _stalled(self, reason: str) -> None:
+    def _stalled(self, how: str, reason: str) -> None:
         todo = next((what for part, what in _STALLED if part in reason), "see its reason")
-        self._told.add(f"stalled: {reason}", todo=todo.format(id=self._evidence.state.instance_id))
+        self._told.add(f"{how}: {reason}", todo=todo.format(id=self._evidence.state.instance_id))
 
     # --- turns
 
@@ -295,7 +297,9 @@ class _Explainer:
         child_id = task.action[3]
         child = self._evidence.child(child_id)
         status = (child.status or "RUNNING") if child is not None and child.exists else "on its way"
-        self._told.add(f"child {child_id}, {status}", todo=f"'wfq explain {child_id}' tells on")
+        reason = child.fields.get("stalled") if child is not None else None
+        text = f"child {child_id}, {status}{f': {reason}' if reason else ''}"
+        self._told.add(text, todo=f"'wfq explain {child_id}' tells on")
 
     # --- activities
 
