@@ -201,7 +201,7 @@ def test_what_is_the_same_as_in_dapr_is_there() -> None:
         word
         for cell in same
         for shown in re.findall(r"`([^`]+)`", cell)
-        for word in re.findall(r"[A-Za-z_]{3,}", shown.replace("...", ""))
+        for word in re.findall(r"[A-Za-z_]\w{2,}", shown.replace("...", ""))
         if word not in known
     }
     assert missing == set()
