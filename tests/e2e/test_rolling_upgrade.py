@@ -1,4 +1,4 @@
-"""Workers of an earlier commit and of this one side by side on one namespace.
+"""Workers of an earlier commit take over from those of this one, on one namespace.
 
 There is no published release yet. In its place stands `EARLIER`, a commit from before several
 activities could share an entry: its tree is taken out of the repository's history, and its workers
@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ROOT, Processes, Spawned, poll
-from wfq.checker import check_namespace
 from wfq.client import WorkflowClient
 from wfq.errors import SchemaMismatch
 from wfq.storage.keys import Namespace
@@ -108,43 +107,13 @@ def finish(client: WorkflowClient, ids: list[str]) -> None:
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_both_versions_share_the_work_while_one_replaces_the_other(
-    valkey_url: str, fleets: Fleets, earlier: Path
-) -> None:
-    with WorkflowClient(redis_url=valkey_url) as client:
-        old = [fleets.old(), fleets.old()]
-        assert str(earlier) in old[0].log()
-        ids = [str(one) for one in client.schedule_many("order", inputs=range(40))]
-        new = fleets.new()
-        assert str(ROOT / "wfq") in new.log()
-        ids_of_both = [str(one) for one in client.schedule_many("order", inputs=range(40))]
-        # One by one, as a rolling upgrade goes; what the old ones held is taken over.
-        assert old[0].stop() == 0
-        finish(client, ids)
-        old[1].kill()
-        finish(client, ids_of_both)
-
-    link = SyncLink(valkey_url)
-    report = poll(lambda: _sound(link), 20, every_s=0.2)
-    link.close()
-    assert report
-
-
-def _sound(link: SyncLink) -> bool:
-    report = check_namespace(link, Namespace(), quiet=True)
-    assert report.violations == []
-    return True
-
-
-@pytest.mark.processes
-@pytest.mark.slow
-@pytest.mark.timeout(120)
-def test_an_upgrade_can_be_taken_back(valkey_url: str, fleets: Fleets) -> None:
+def test_an_upgrade_can_be_taken_back(valkey_url: str, fleets: Fleets, earlier: Path) -> None:
     with WorkflowClient(redis_url=valkey_url) as client:
         new = fleets.new()
         ids = [str(one) for one in client.schedule_many("order", inputs=range(20))]
         poll(lambda: client.get_workflow_history(ids[-1])[3:], 20)
-        fleets.old()
+        old = fleets.old()
+        assert str(earlier) in old.log()
         assert new.stop() == 0
 
         finish(client, ids)
