@@ -6,7 +6,10 @@ import json
 import re
 import time
 
+import httpx
 import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
 
 from tests.server.pages import (
     PATHS,
@@ -16,7 +19,10 @@ from tests.server.pages import (
     shown,
 )
 from tests.servers import command_client
+from wfq.settings import load_settings
 from wfq.storage.keys import Namespace
+from wfq_server.app import create_app
+from wfq_server.client import ApiClient
 
 # --- the fleet
 
@@ -97,3 +103,21 @@ def test_the_list_is_quick_with_very_many_instances(pages: Pages) -> None:
     assert "100,000" in pages.page("/instances/counts")
     # Some 50 ms on a quiet machine.
     assert sorted(took)[2] < 1.0
+
+
+@pytest.mark.anyio
+async def test_within_another_application_links_keep_its_prefix() -> None:
+    settings = load_settings(redis_url="memory://mounted")
+    api = create_app(settings, ApiClient(settings=settings), mounted=True)
+    app = Starlette(routes=[Mount("/flows", app=api)])
+    transport = httpx.ASGITransport(app)
+
+    async with httpx.AsyncClient(transport=transport, base_url="http://shop.example") as session:
+        root = await session.get("/flows/")
+        page = await session.get("/flows/ui/instances")
+
+    assert root.headers["location"] == "/flows/ui/"
+    assert page.status_code == 200
+    assert 'href="/flows/ui/workflows"' in page.text
+    assert 'aria-current="page">Instances' in page.text
+    assert '"/ui' not in page.text
