@@ -20,6 +20,10 @@ from wfq.storage.embedded_watch import drop_torn_transaction
 
 #: Seconds that a cut may take back: the promise of everysec, and a bit.
 MOST_S = 1.5
+#: Seconds for which an acknowledged write may wait before it gets into the file, while an fsync
+#: takes long; and seconds by which a client may be late in writing down what it heard.
+POSTPONED_S = 2.0
+LATE_S = 3.0
 #: Seconds between looks at the file's size.
 LOOK_S = 0.005
 
@@ -32,8 +36,7 @@ class Window:
     end: float
 
     def holds(self, at: float) -> bool:
-        # An answer is written down a little later than it was given.
-        return self.begin <= at <= self.end + 1.0
+        return self.begin - POSTPONED_S <= at <= self.end + LATE_S
 
 
 class PowerCuts:
