@@ -323,7 +323,7 @@ SHAPES = (
     ),
     Shape(
         "mail", 5, _make_mail, must_be(lambda job: list(range(job.plan["count"]))), _play_mail,
-        "collect",
+        "collect", repeatable=False,
     ),
     Shape(
         "count_up", 5,
