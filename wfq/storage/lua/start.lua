@@ -30,33 +30,49 @@ local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
 local replies, fresh, seen = {}, {}, {}
-local at = 5
+local events, running, waiting, timers = {}, {}, {}, {}
+local at, size = 5, 0
 for n = 1, count do
-  local item = {
-    id = ARGV[at], inc = ARGV[at + 1], birth = ARGV[at + 2], queue = all_queue, name = all_name,
-    due = '', tags = '',
-  }
-  local policy = all_policy
-  if not shared then
-    item.queue, item.name, item.due, item.tags = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 7]
-    policy = ARGV[at + 6]
-  end
-  at = at + width
-  local inc, status, gone = seen[item.id], false, false
-  if not inc then
-    local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')
-    inc, status = found[1], found[2]
-    gone = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
-  end
-  if not inc or (gone and policy == 'replace' and inc ~= item.inc) then
-    item.old = gone and status
-    fresh[#fresh + 1] = item
-    seen[item.id] = item.inc
-    replies[n] = {'started', item.inc}
-  elseif inc == item.inc then
+  local key = prefix .. 'instance:' .. ARGV[at]
+  if shared and not redis.call('HGET', key, 'inc') then
+    -- New, and like the others, as most are: done with it, without a table for it.
+    local id, inc, birth = ARGV[at], ARGV[at + 1], '["B",' .. now .. ARGV[at + 2]
+    at = at + 3
+    redis.call('RPUSH', prefix .. 'history:' .. id, birth)
+    redis.call('HSET', key, 'inc', inc, 'name', all_name, 'queue', all_queue, 'created', now)
+    local born = events[all_queue] or {}
+    events[all_queue] = born
+    running[size + 1], running[size + 2] = now, id
+    born[size + 1], born[size + 2] = id, '["S","' .. inc .. '",' .. birth .. ']'
+    size = size + 2
     replies[n] = {'started', inc}
   else
-    replies[n] = {'exists', inc, status or ''}
+    local item = {
+      id = ARGV[at], inc = ARGV[at + 1], birth = ARGV[at + 2], queue = all_queue, name = all_name,
+      due = '', tags = '',
+    }
+    local policy = all_policy
+    if not shared then
+      item.queue, item.name, item.due, item.tags = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 7]
+      policy = ARGV[at + 6]
+    end
+    at = at + width
+    local inc, status, gone = seen[item.id], false, false
+    if not inc then
+      local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')
+      inc, status = found[1], found[2]
+      gone = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
+    end
+    if not inc or (gone and policy == 'replace' and inc ~= item.inc) then
+      item.old = gone and status
+      fresh[#fresh + 1] = item
+      seen[item.id] = item.inc
+      replies[n] = {'started', item.inc}
+    elseif inc == item.inc then
+      replies[n] = {'started', inc}
+    else
+      replies[n] = {'exists', inc, status or ''}
+    end
   end
 end
 
@@ -66,7 +82,6 @@ local function add(key, values)
   end
 end
 
-local events, running, waiting, timers = {}, {}, {}, {}
 for _, item in ipairs(fresh) do
   local instance, history = prefix .. 'instance:' .. item.id, prefix .. 'history:' .. item.id
   local birth = '["B",' .. now .. item.birth
