@@ -24,6 +24,9 @@ def table(results: Sequence[dict[str, Any]]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for one in results:
+        if "failed" in one:
+            lines.append(f"| {one['workload']} {one['case']} | | | | | {one['failed']} | all |")
+            continue
         figures, limit = one["figures"], one.get("limit")
         missed = [
             f"{v['figure']} {v['value']:.3g} (goal {v['goal']:g})"
@@ -54,8 +57,8 @@ def picture(results: Sequence[dict[str, Any]], about: str) -> str:
     height = _TOP + _ROW * len(shown) + 12
     parts = [
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDE + 110}" height="{height}" '
-            'font-family="sans-serif" font-size="12">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDE + 110}" '
+            f'height="{height}" font-family="sans-serif" font-size="12">'
         ),
         f'<text x="8" y="18" fill="{_TEXT}">{escape(about)}</text>',
         (
