@@ -195,7 +195,7 @@ def test_a_child_whose_shard_was_emptied_is_started_again_by_the_repair(
 ) -> None:
     # The worst rollback of one shard while the others went on: to nothing.
     fleet = cluster_fleet_for(APP)
-    fleet.worker()
+    worker = fleet.worker()
     home = cluster.owner(NAMESPACE.timers(NAMESPACE.partition_of("parent")))
     child = next(
         f"child-{n}" for n in range(100)
@@ -218,6 +218,8 @@ def test_a_child_whose_shard_was_emptied_is_started_again_by_the_repair(
     poll(lambda: fleet.client.get_workflow_state(child) is not None, 20)
     fleet.client.raise_workflow_event(child, "go", data=7)
     assert fleet.output("parent", 30) == [7]
+    number = NAMESPACE.partition_of(child)
+    assert worker.log().count(f"partition {number} has lost what was committed last") == 1
 
 
 def strikes(*kinds: str, every_s: float = 5.0, seconds: float = 2.0) -> tuple[Fault, ...]:

@@ -131,6 +131,33 @@ def test_an_owner_learns_whether_what_it_knows_still_holds(store: Store) -> None
     assert (fresh, kept, behind, other, back) == (False, True, False, False, False)
 
 
+def test_an_owner_learns_that_its_last_commit_is_lost(store: Store) -> None:
+    store.start("a")
+    store.own("t1")
+    ((entry, _),) = store.read_events("t1")
+    store.commit(part("a", 1), token="t1", last=entry)
+
+    def own(token: str, present: str, position: bytes) -> bool:
+        call = partitions.acquire(
+            store.ns, 0, QUEUE, token=token, owner="w1", lease_ms=60_000,
+            present_token=present, position=position,
+        )  # fmt: skip
+        reply = store.run(call)
+        assert isinstance(reply, Taken)
+        return reply.behind
+
+    kept = own("t2", "t1", entry)
+    again = own("t3", "t2", b"0")
+    # As a server that was promoted without the commit has it; then one with nothing at all.
+    rolled_back = own("t4", "t3", entry)
+    store.command("DEL", store.ns.lease(0, QUEUE))
+    emptied = own("t5", "t4", entry)
+    store.command("DEL", store.ns.lease(0, QUEUE))
+    fresh = own("t6", "", b"")
+
+    assert (kept, again, rolled_back, emptied, fresh) == (False, False, True, True, False)
+
+
 def test_what_is_in_the_stream_is_read_again_by_every_owner(store: Store) -> None:
     store.start("a")
     store.start("b")

@@ -27,7 +27,8 @@ class Taken:
     """A lease was taken; `cursors` are unfinished dispatches: instance id -> cursor.
 
     `continued`: nobody else has held the partition since the present token's last commit, so
-    what its holder knows of the instances still holds.
+    what its holder knows of the instances still holds. `behind`: what its holder has committed is
+    not there any more; the server was emptied, or has lost what came last.
     """
 
     now_ms: int
@@ -36,6 +37,7 @@ class Taken:
     last_entry: bytes
     cursors: dict[str, str]
     continued: bool = False
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,9 @@ def _parse_acquire(reply: list[Any]) -> Taken | Held:
     _, now, takeovers, suspect, last, flat, continued = reply
     texts = [part.decode() for part in flat]
     cursors = dict(zip(texts[::2], texts[1::2], strict=True))
-    return Taken(int(now), int(takeovers), suspect.decode(), last, cursors, bool(continued))
+    return Taken(
+        int(now), int(takeovers), suspect.decode(), last, cursors, continued == 1, continued < 0
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,8 @@
 -- what an owner that ended has named as in accuse.lua or "", last entry id in the stream, cursor
 -- pairs, 1 when nobody else has
 -- held the partition since and nothing was lost, so that what the caller knows of its
--- instances still holds, else 0}.
+-- instances still holds; -1 when it has committed what is not here any more: the server was
+-- emptied or rolled back; else 0}.
 
 local lease, stream, cursors = KEYS[1], KEYS[2], KEYS[3]
 local token, owner, lease_ms, mine = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
@@ -34,6 +35,17 @@ local own = old and (old == mine or old == token or held[3] == owner)
 local live = expires > now and expires <= now + math.max(60000, 2 * lease_ms)
 if old and not own and live then
   return {'held', expires - now, held[3] or ''}
+end
+
+local function number(id)
+  local ms, seq = string.match(id or '', '^(%d+)%-(%d+)')
+  return tonumber(ms or 0), tonumber(seq or 0)
+end
+local behind = false
+if not old or old == mine then
+  local here, here_seq = number(held[4])
+  local there, there_seq = number(position)
+  behind = here < there or (here == there and here_seq < there_seq)
 end
 
 -- An owner that ended with events to work on and without a commit, and was neither released
@@ -51,4 +63,4 @@ redis.call('HSET', lease, 'token', token, 'owner', owner, 'pos', '0',
   'expires', string.format('%.0f', now + lease_ms), 'takeovers', takeovers)
 return {'taken', string.format('%.0f', now), takeovers, suspect,
   last and last[1] or '0-0', redis.call('HGETALL', cursors),
-  (old and old == mine and held[4] == position) and 1 or 0}
+  (old and old == mine and held[4] == position) and 1 or behind and -1 or 0}

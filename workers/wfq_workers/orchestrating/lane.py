@@ -166,6 +166,12 @@ class Lane(LaneConnection):
                 partition.forget()
             if isinstance(reply, Held):
                 continue
+            if reply.behind:
+                log.error(
+                    "partition %d has lost what was committed last: its server was emptied or "
+                    "rolled back; going on from what it holds (wfq doctor --deep checks it)",
+                    number,
+                )
             engine.clock.set(reply.now_ms)
             partition.taken(token, reply)
             self.owned[number] = partition

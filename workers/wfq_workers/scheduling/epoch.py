@@ -9,6 +9,7 @@ from collections.abc import Callable
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
+from wfq.urls import is_cluster
 
 log = logging.getLogger("wfq.worker")
 
@@ -48,9 +49,10 @@ class EpochWatch:
             )
         if self._epoch not in (None, epoch):
             log.error(
-                "the store was emptied (its epoch changed): every instance of namespace %r is "
+                "the store was emptied (its epoch changed): every instance of namespace %r%s is "
                 "gone; going on with what comes now",
                 name,
+                " on that node" if is_cluster(self._link.url) else "",
             )
         self._epoch = epoch
         if int(partitions) != self._namespace.partitions:
