@@ -79,7 +79,9 @@ class PowerCuts:
         if path is None:
             return
         size = path.stat().st_size
-        recent = [(at, n) for at, n in self._sizes if at >= now - MOST_S and n <= size]
+        # Copied in one step: the watching thread goes on adding.
+        sizes = list(self._sizes)
+        recent = [(at, n) for at, n in sizes if at >= now - MOST_S and n <= size]
         if not recent:
             return
         keep = self._rng.randint(recent[0][1], size)
@@ -88,7 +90,7 @@ class PowerCuts:
         # As the embedded server does; operators of Redis are told to (docs/reliability.md).
         keep -= drop_torn_transaction(str(self._server.directory))
         # The last moment at which everything acknowledged was within what is kept.
-        known = [(at, n) for at, n in self._sizes if n <= keep]
+        known = [(at, n) for at, n in sizes if n <= keep]
         self.lost_bytes += size - keep
         self._sizes.clear()
         if keep < size:
