@@ -10,7 +10,7 @@ import pytest
 
 import wfq as wf
 from tests.client.kit import Hand
-from wfq.errors import InstanceNotFound, InvalidIdentifier, TaskFailedError
+from wfq.errors import InstanceNotFound, InvalidIdentifier, PayloadError, TaskFailedError
 
 
 def test_an_unknown_instance_is_none(client: wf.WorkflowClient) -> None:
@@ -75,6 +75,23 @@ def test_a_terminated_instance_shows_what_it_was_given(
 
     assert state is not None
     assert (state.runtime_status.name, state.output()) == ("TERMINATED", {"by": "me"})
+
+
+def test_what_an_instance_was_terminated_with_is_not_of_its_functions_type(
+    client: wf.WorkflowClient, hand: Hand
+) -> None:
+    def count(ctx: wf.WorkflowContext) -> int:
+        return 1
+
+    instance_id = client.schedule_new_workflow(count)
+    hand.turn(instance_id, actions=[["Q", {"by": "me"}]], status="TERMINATED")
+
+    state = client.get_workflow_state(instance_id)
+
+    assert state is not None
+    assert state.output() == {"by": "me"}
+    with pytest.raises(PayloadError):
+        state.output(int)
 
 
 @pytest.mark.parametrize("status", ["SUSPENDED", "STALLED"])

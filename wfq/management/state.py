@@ -170,10 +170,13 @@ class WorkflowState(Generic[T_co]):
         """Return the result, validated as a type.
 
         The type is `as_type`, else the annotated result of the workflow function that the id
-        was scheduled with, else plain JSON values. None when there is no result.
+        was scheduled with, else plain JSON values. None when there is no result. What somebody
+        terminated an instance with is no result of its function: plain unless `as_type` is given.
         Raises: PayloadError when it does not fit.
         """
-        return self._decoded(self._output, as_type or self._output_type, "output of workflow")
+        terminated = self.runtime_status is WorkflowStatus.TERMINATED
+        known = None if terminated else self._output_type
+        return self._decoded(self._output, as_type or known, "output of workflow")
 
     @overload
     def custom_status(self) -> Any: ...
