@@ -1,8 +1,9 @@
-"""Workers of an earlier commit take over from those of this one, on one namespace.
+"""Workers of an earlier commit and of this one side by side on one namespace.
 
-There is no published release yet. In its place stands `EARLIER`, a commit from before several
-activities could share an entry: its tree is taken out of the repository's history, and its workers
-run with the packages of this environment. Once there are releases, the last one belongs here.
+There is no published release yet. In its place stands `EARLIER`, the first commit with today's
+formats (activities that share an entry came with it): its tree is taken out of the repository's
+history, and its workers run with the packages of this environment. Once there are releases, the
+last one belongs here.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from tests.servers import ROOT, Processes, Spawned, poll
+from wfq.checker import check_namespace
 from wfq.client import WorkflowClient
 from wfq.errors import SchemaMismatch
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import SCHEMA, open_namespace
 
-EARLIER = "4ffbadc"
+EARLIER = "80ddb81"
 
 APP = """
 import wfq as wf
@@ -107,13 +109,43 @@ def finish(client: WorkflowClient, ids: list[str]) -> None:
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_an_upgrade_can_be_taken_back(valkey_url: str, fleets: Fleets, earlier: Path) -> None:
+def test_both_versions_share_the_work_while_one_replaces_the_other(
+    valkey_url: str, fleets: Fleets, earlier: Path
+) -> None:
+    with WorkflowClient(redis_url=valkey_url) as client:
+        old = [fleets.old(), fleets.old()]
+        assert str(earlier) in old[0].log()
+        ids = [str(one) for one in client.schedule_many("order", inputs=range(40))]
+        new = fleets.new()
+        assert str(ROOT / "wfq") in new.log()
+        ids_of_both = [str(one) for one in client.schedule_many("order", inputs=range(40))]
+        # One by one, as a rolling upgrade goes; what the old ones held is taken over.
+        assert old[0].stop() == 0
+        finish(client, ids)
+        old[1].kill()
+        finish(client, ids_of_both)
+
+    link = SyncLink(valkey_url)
+    report = poll(lambda: _sound(link), 20, every_s=0.2)
+    link.close()
+    assert report
+
+
+def _sound(link: SyncLink) -> bool:
+    report = check_namespace(link, Namespace(), quiet=True)
+    assert report.violations == []
+    return True
+
+
+@pytest.mark.processes
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_an_upgrade_can_be_taken_back(valkey_url: str, fleets: Fleets) -> None:
     with WorkflowClient(redis_url=valkey_url) as client:
         new = fleets.new()
         ids = [str(one) for one in client.schedule_many("order", inputs=range(20))]
         poll(lambda: client.get_workflow_history(ids[-1])[3:], 20)
-        old = fleets.old()
-        assert str(earlier) in old.log()
+        fleets.old()
         assert new.stop() == 0
 
         finish(client, ids)
