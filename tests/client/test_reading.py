@@ -89,7 +89,8 @@ def test_what_an_instance_was_terminated_with_is_not_of_its_functions_type(
     state = client.get_workflow_state(instance_id)
 
     assert state is not None
-    assert state.output() == {"by": "me"}
+    output: Any = state.output()
+    assert output == {"by": "me"}
     with pytest.raises(PayloadError):
         state.output(int)
 
