@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for case in chosen:
         try:
             result = run_case(case, options)
-        except WfqError as exc:
+        except (WfqError, TimeoutError) as exc:
             # A machine that cannot keep up with one case may do so with the next.
             print(f"{case.workload}   {case.name}: {exc}", flush=True)
             failed = {"workload": case.workload, "case": case.name, "failed": str(exc)}
