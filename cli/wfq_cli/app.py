@@ -33,7 +33,7 @@ class Entry:
 #: Commands by section, in the order of the help.
 SECTIONS: dict[str, dict[str, Entry]] = {
     "First steps": {
-        "demo": Entry("demo", "demo", "Run the five patterns on an embedded server."),
+        "demo": Entry("demo.command", "demo", "Run the five patterns on an embedded server."),
         "dev": Entry("dev", "dev", "Run your app here: workers, API, reload on change."),
     },
     "Instances": {

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import click
 
+from wfq.analysis.linting import lint_functions
 from wfq.apps import load_app
-from wfq.linting import lint_functions
 from wfq_cli import exits
 
 

@@ -10,8 +10,8 @@ from typing import Any
 import click
 from pydantic import ValidationError
 
+from wfq.analysis.linting import lint_functions
 from wfq.apps import App, load_app
-from wfq.linting import lint_functions
 from wfq.rules import ListenerRule
 from wfq.storage import preflight
 from wfq.storage.keys import check_queue

@@ -24,7 +24,6 @@ LAYERS = (
         "wfq.depends",
         "wfq.encryption",
         "wfq.jsonform",
-        "wfq.linting",
         "wfq.naming",
         "wfq.registry",
         "wfq.rules",

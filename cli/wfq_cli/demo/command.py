@@ -16,9 +16,9 @@ import click
 from wfq.errors import ConfigurationError
 from wfq.storage.opening import is_memory
 from wfq_cli import exits
-from wfq_cli.demo_scenes import SCENES, Scene
-from wfq_cli.demo_screen import Screen, WrongAnswer
-from wfq_cli.demo_stage import Stage, explain
+from wfq_cli.demo.scenes import SCENES, Scene
+from wfq_cli.demo.screen import Screen, WrongAnswer
+from wfq_cli.demo.stage import Stage, explain
 from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, target_options
 

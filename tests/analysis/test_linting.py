@@ -8,7 +8,7 @@ from types import ModuleType
 
 import pytest
 
-from wfq.linting import Finding, lint_functions
+from wfq.analysis.linting import Finding, lint_functions
 
 SOURCE = """
 import asyncio, os, time as clock, uuid

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from wfq_cli import demo_workflows as bakery
-from wfq_cli.demo_screen import Screen, WrongAnswer, expect
-from wfq_cli.demo_stage import SLOTS, Stage
+from wfq_cli.demo import workflows as bakery
+from wfq_cli.demo.screen import Screen, WrongAnswer, expect
+from wfq_cli.demo.stage import SLOTS, Stage
 
 #: Seconds that a scene may take; it needs a fraction of it.
 PATIENCE_S = 20.0

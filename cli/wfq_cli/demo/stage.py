@@ -18,14 +18,14 @@ from wfq.errors import StorageError, WfqError
 from wfq.management.state import WorkflowState
 from wfq.storage import membership
 from wfq_cli.children import Child
-from wfq_cli.demo_screen import WrongAnswer
-from wfq_cli.demo_workflows import NOTES_VARIABLE
+from wfq_cli.demo.screen import WrongAnswer
+from wfq_cli.demo.workflows import NOTES_VARIABLE
 from wfq_cli.session import Session
 
 #: Activities that one worker runs at a time: few, so that the killed one has work in hand.
 SLOTS = 4
 EVENT = "owner-answered"
-APP = "wfq_cli.demo_workflows:bakery"
+APP = "wfq_cli.demo.workflows:bakery"
 
 #: Seconds until the processes must be up.
 _STARTUP_S = 20.0

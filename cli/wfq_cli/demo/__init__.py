@@ -1,0 +1,1 @@
+"""`wfq demo`: the five patterns, played on real worker processes in the terminal."""
