@@ -232,8 +232,20 @@ def test_an_activity_that_fails_tells_when_it_is_tried_again(scene: Scene) -> No
     assert told.next[0].startswith("attempt 2 of 3 is due at ")
 
 
-def test_an_activity_that_nobody_knows_is_told_before_it_stalls(scene: Scene) -> None:
-    hire(scene)
+@pytest.mark.parametrize(
+    ("registered", "todo"),
+    [
+        (
+            "works",
+            ["no live worker of queue 'default' has registered activity 'work'; they have 'works'"],
+        ),
+        ("work", []),  # one that has it was started since: it is offered to that one
+    ],
+)
+def test_an_activity_that_nobody_knows_is_told_before_it_stalls(
+    scene: Scene, registered: str, todo: list[str]
+) -> None:
+    hire(scene, activities=[registered])
     scene.begin("chain")
     (first,) = tiny.take(scene.store, 0, "w", 1)
     scene.store.complete(first.outcome("done"))
@@ -248,7 +260,8 @@ def test_an_activity_that_nobody_knows_is_told_before_it_stalls(scene: Scene) ->
     told = explain(scene)
 
     assert "is known to no worker of queue 'default' that has seen it" in told.waits[0]
-    assert "registers activity 'work'" in told.todo[0]
+    assert told.todo == todo
+    assert told.next[0].startswith("it is offered again at ")
 
 
 def test_results_wait_for_an_orchestrator(scene: Scene) -> None:
@@ -276,6 +289,18 @@ def test_a_suspended_one_tells_how_it_goes_on(scene: Scene) -> None:
 
     assert told.waits[0] == "suspended"
     assert told.todo[0] == "'wfq resume a' lets it go on"
+
+
+def test_a_misspelt_workflow_that_stalled_is_told_with_what_is_near(scene: Scene) -> None:
+    hire(scene, workflows=["chains"])
+    scene.begin("chain")
+    field("status", "STALLED")(scene)
+    field("stalled", "no worker has the workflow 'chain'")(scene)
+
+    told = explain(scene)
+
+    todo = "no live worker of 'default' has registered workflow 'chain'; they have 'chains'"
+    assert todo in told.todo
 
 
 def reasons() -> list[str]:

@@ -30,9 +30,11 @@ from wfq.storage.timers import delayed_start_member, schedule_to_start_member, t
 MOST = 20
 #: Milliseconds of lateness that are normal on a busy machine.
 LATE_MS = 2_000
+#: How the reason begins where nobody has its code.
+_NO_WORKFLOW = "no worker has the workflow"
 #: What to do about a STALLED instance, by what its reason begins with or contains.
 _STALLED = (
-    ("no worker has the workflow", "start workers with that code: 'wfq worker APP'"),
+    (_NO_WORKFLOW, "start workers with that code: 'wfq worker APP'"),
     ("knows activity", "start a worker that registers that name"),
     ("no longer fits the history", "deploy code that fits, or guard the change; see versioning"),
     ("did not come back in time", "mend the code: it ran too long without a yield"),
@@ -191,6 +193,8 @@ class _Explainer:
     def _stalled(self, how: str, reason: str) -> None:
         todo = next((what for part, what in _STALLED if part in reason), "see its reason")
         self._told.add(f"{how}: {reason}", todo=todo.format(id=self._evidence.state.instance_id))
+        if _NO_WORKFLOW in reason:
+            self._told.add("", todo=self._unregistered())
 
     # --- turns
 
@@ -369,7 +373,7 @@ class _Explainer:
             self._told.add(
                 f"{name} is known to no worker of queue {queue!r} that has seen it",
                 then=f"it is offered again at {at_text(due)}",
-                todo=f"start a worker of {queue!r} that registers activity {task.action[2]!r}",
+                todo=self._lack_of_workers(task.action[2], queue),
             )
             return True
         policy = (task.action[4] or {}).get("r")
