@@ -14,6 +14,7 @@ from wfq.settings import load_settings
 from wfq.storage import partitions
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
+from wfq.storage.membership import known_queues
 from wfq_workers.scheduling.caretaker import CaretakerLoop
 
 NAMESPACE = Namespace("test", 16)
@@ -81,6 +82,32 @@ def test_an_instance_is_terminated_though_its_application_is_gone(
     assert state.output() == "given up"
     client.purge_workflow(instance_id)
     assert client.get_workflow_state(instance_id) is None
+
+
+def test_one_that_a_workflow_has_started_there_is_terminated(valkey_url: str, care: Care) -> None:
+    settings = load_settings(redis_url=valkey_url, namespace="test")
+    wfr = wf.WorkflowRuntime(settings=settings)
+
+    @wfr.workflow
+    def shop(ctx: wf.WorkflowContext) -> Any:
+        ctx.schedule_new_workflow("order", instance_id="detached", app_id="old-1")
+        ctx.call_child_workflow("order", instance_id="child", app_id="old-2")
+        ctx.call_activity("pack", queue="old-3")
+        yield ctx.call_child_workflow("order", app_id="old-4")
+
+    with wfr, wf.WorkflowClient(settings=settings) as client:
+        parent = client.schedule_new_workflow(shop)
+        started = ["detached", "child"]
+        poll(lambda: all(client.get_workflow_state(one) is not None for one in started))
+        care()
+        client.terminate_workflow("detached")
+        client.terminate_workflow(parent)
+
+        poll(lambda: client.count_workflows()[wf.WorkflowStatus.TERMINATED] == 4)
+
+    link = SyncLink(valkey_url)
+    assert {"old-1", "old-2", "old-3", "old-4"} <= set(known_queues(link, NAMESPACE))
+    link.close()
 
 
 def test_one_is_suspended_and_goes_on_when_the_application_is_back(

@@ -12,7 +12,7 @@ from wfq.storage import membership
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.orchestrating import ownership
-from wfq_workers.orchestrating.engine import ShortActivities
+from wfq_workers.orchestrating.engine import OtherQueues, ShortActivities
 from wfq_workers.orchestrating.ownership import ADOPTED_S, ORPHAN_MS, REPORT_S, Ownership
 
 LEASE_MS = 5_000
@@ -27,6 +27,7 @@ class Member:
         engine: Any = SimpleNamespace(
             worker_id=name, namespace=namespace, queue="default", lease_ms=LEASE_MS,
             clock=SimpleNamespace(set=lambda _: None), short=ShortActivities(),
+            other_queues=OtherQueues(),
             now_ms=lambda: membership.server_now_ms(link),
         )  # fmt: skip
         lanes: Any = [self.lane]

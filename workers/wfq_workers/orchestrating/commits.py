@@ -52,7 +52,15 @@ def created_ms(birth: Record) -> int:
 class CommitWriter:
     """Writes the parts of one partition's commits."""
 
-    __slots__ = ("_is_short", "_most_bytes", "_namespace", "_partition", "_queue", "_tracer")
+    __slots__ = (
+        "_is_short",
+        "_most_bytes",
+        "_namespace",
+        "_note_queue",
+        "_partition",
+        "_queue",
+        "_tracer",
+    )
 
     def __init__(
         self,
@@ -62,9 +70,11 @@ class CommitWriter:
         *,
         most_bytes: int,
         is_short: Callable[[str, str], bool] = lambda _queue, _name: False,
+        note_queue: Callable[[str], None] = lambda _queue: None,
         tracer: Tracer | None = None,
     ) -> None:
         self._tracer = tracer
+        self._note_queue = note_queue
         self._is_short = is_short
         self._namespace = namespace
         self._partition = partition
@@ -227,7 +237,7 @@ class CommitWriter:
         opts = action[4]
         queue, watched = self._queue, ""
         if opts is not None:
-            queue = opts.get("q", queue)
+            queue = self._target(opts)
             if waits and "s" in opts:
                 watched = f"{action[1]} {nonce}"
         if not watched and self._is_short(queue, action[2]):
@@ -235,6 +245,13 @@ class CommitWriter:
         run = f"{instance.inc}.{instance.gen}"
         message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, extra])
         return queue, message, watched
+
+    def _target(self, options: dict[str, Any]) -> str:
+        """The queue that the options of an action name, or else its own."""
+        queue: str = options.get("q", self._queue)
+        if queue != self._queue:
+            self._note_queue(queue)
+        return queue
 
     def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
         """The activities of a recorded turn from `offset` on, as its commit would add them."""
@@ -278,7 +295,7 @@ class CommitWriter:
         parent = [instance.id, instance.inc, task_id, nonce]
         extra = {**(trace or {}), **({"noinput": True} if options.get("n") else {})} or None
         tail = [inc, 0, name, payload, parent, extra]
-        queue = options.get("q", self._queue)
+        queue = self._target(options)
         taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])
         if self._namespace.partition_of(child_id) == self._partition:
             birth = orjson.dumps(["B", now_ms, *tail])
@@ -306,7 +323,7 @@ class CommitWriter:
         options = opts or {}
         extra = {"noinput": True} if options.get("n") else None
         birth_tail = "," + orjson.dumps([inc, 0, name, payload, None, extra])[1:].decode()
-        queue = options.get("q", self._queue)
+        queue = self._target(options)
         message = outbox.detached_start(instance_id, inc, name, queue, birth_tail)
         part.add("O", message.encode())
 

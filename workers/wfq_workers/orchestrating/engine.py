@@ -199,6 +199,31 @@ class ShortActivities:
         self._names[queue] = names
 
 
+class OtherQueues:
+    """Queues besides its own that turns have sent something to, for the namespace's list of them.
+
+    Noted by the threads that run turns, told by the one that deals partitions: a process that
+    is killed within that half second leaves a queue unlisted until it is used again.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._untold: set[str] = set()
+
+    def note(self, queue: str) -> None:
+        """The queue is used."""
+        if queue not in self._told:
+            self._untold.add(queue)
+
+    def tell(self, link: SyncLink, namespace: Namespace) -> None:
+        """List those that are not yet. Raises: StorageError."""
+        if self._untold:
+            some = list(self._untold)
+            link.command("SADD", namespace.queues, *some)
+            self._told.update(some)
+            self._untold.difference_update(some)
+
+
 @dataclass
 class Engine:
     """The parts that lanes share. `lease_ms` is a partition lease without renewal."""
@@ -218,6 +243,7 @@ class Engine:
     #: Activities that are run within the turn; None where the program has none.
     inline: InlineActivities | None = None
     short: ShortActivities = field(default_factory=ShortActivities)
+    other_queues: OtherQueues = field(default_factory=OtherQueues)
     #: None where the program does not use OpenTelemetry.
     tracer: Tracer | None = field(default_factory=find_tracer)
     _counter: itertools.count[int] = field(default_factory=itertools.count)

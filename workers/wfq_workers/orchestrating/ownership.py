@@ -114,6 +114,7 @@ class Ownership:
                     raise
                 failure = exc
         self._deal(link)
+        self._engine.other_queues.tell(link, self._engine.namespace)
         if failure is not None:
             raise failure
 

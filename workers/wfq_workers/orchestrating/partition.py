@@ -49,6 +49,7 @@ class OwnedPartition:
             engine.queue,
             most_bytes=limits.turn_bytes,
             is_short=engine.short.has,
+            note_queue=engine.other_queues.note,
             tracer=engine.tracer,
         )
         #: Events of one generation from which on to warn of its limit.
