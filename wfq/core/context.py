@@ -323,7 +323,8 @@ class WorkflowContext:
     def send_event(self, instance_id: str, name: str, data: Any = None) -> None:
         """Raise an external event for another instance when this turn is committed.
 
-        An instance that does not exist, or has ended, does not get it; nobody is told.
+        An instance that does not exist, or has ended, does not get it; nobody is told. A full
+        inbox (limits.inbox_events) is no obstacle here.
         """
         self._run.send_event(instance_id, name, data)
 
