@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster", "memory")
 #: The same with TLS, and under Valkey's name.
@@ -24,7 +24,21 @@ _USERINFO = re.compile(
 )
 _QUERY = re.compile(r"""(?P<head>[?&][a-z_]*(?:password|secret|token)=)[^&#\s'"]*""", re.IGNORECASE)
 
+#: What stands between the scheme and the path: user and password, hosts.
+_AUTHORITY = re.compile(r"^([a-z][a-z0-9+.\-]*)://([^/?#]*)", re.IGNORECASE)
+
 MASK = "***"
+
+
+def split_group(url: str) -> tuple[str, SplitResult]:
+    """Return what stands before the path, ``user:password@host:port,...``, and the parts.
+
+    The parts name no host: Python's parser refuses several in brackets, in some releases.
+    """
+    found = _AUTHORITY.match(url)
+    if found is None:
+        return "", urlsplit(url)
+    return found[2], urlsplit(f"{found[1]}://{url[found.end() :]}")
 
 
 def mask_url(text: str) -> str:
@@ -48,13 +62,13 @@ def check_redis_url(url: str) -> str:
         raise ValueError(f"{mask_url(url)!r} is not a Redis URL; it begins with one of {known}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
         raise ValueError(f"{mask_url(url)!r} holds a space or control character")
-    parts = urlsplit(url)
-    if scheme.lower() == "unix" and not parts.path.strip("/"):
-        raise ValueError(f"{mask_url(url)!r} names no socket; write unix:///path/to/socket")
-    if scheme.lower() in ("redis", "rediss", "valkey", "valkeys"):
-        _check_address(url)
     if is_sentinel(url) or is_cluster(url):
         _check_group(url)
+        return url
+    if scheme.lower() in ("redis", "rediss", "valkey", "valkeys"):
+        _check_address(url)
+    elif scheme.lower() == "unix" and not urlsplit(url).path.strip("/"):
+        raise ValueError(f"{mask_url(url)!r} names no socket; write unix:///path/to/socket")
     return url
 
 
@@ -71,11 +85,11 @@ def is_cluster(url: str) -> bool:
 def group_addresses(url: str) -> list[Address]:
     """Return what a sentinel or cluster URL names. Raises: ValueError, without the password."""
     usual = SENTINEL_PORT if is_sentinel(url) else REDIS_PORT
-    hosts = urlsplit(url).netloc.rpartition("@")[2]
+    hosts = split_group(url)[0].rpartition("@")[2]
     found: list[Address] = []
     for word in filter(None, hosts.split(",")):
-        parts = urlsplit(f"//{word}")
         try:
+            parts = urlsplit(f"//{word}")
             host, port = parts.hostname, parts.port
         except ValueError as exc:
             raise ValueError(f"{mask_url(url)!r}: {word!r} has no valid port") from exc
@@ -89,13 +103,14 @@ def group_addresses(url: str) -> list[Address]:
 
 def _check_group(url: str) -> None:
     group_addresses(url)
-    words = [word for word in urlsplit(url).path.split("/") if word]
+    _, parts = split_group(url)
+    words = [word for word in parts.path.split("/") if word]
     if is_sentinel(url) and not words:
         raise ValueError(
             f"{mask_url(url)!r} names no service; write redis+sentinel://host:26379/mymaster/0"
         )
     rest = words[1:] if is_sentinel(url) else words
-    database = "/".join(rest) or dict(parse_qsl(urlsplit(url).query)).get("db", "0")
+    database = "/".join(rest) or dict(parse_qsl(parts.query)).get("db", "0")
     if not database.isdecimal():
         raise ValueError(f"{mask_url(url)!r} names database {database!r}; it is a number")
     if is_cluster(url) and int(database):
@@ -103,8 +118,8 @@ def _check_group(url: str) -> None:
 
 
 def _check_address(url: str) -> None:
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         port, host = parts.port, parts.hostname
     except ValueError as exc:
         # Not the parser's own text: it may quote a password with an unescaped character.

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -49,4 +50,6 @@ class Cli:
 def wfq(valkey_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cli:
     """The `wfq` command on an empty Valkey."""
     monkeypatch.chdir(tmp_path)
+    # Many tests write a module of this name, and one process may run several of them.
+    monkeypatch.delitem(sys.modules, "app", raising=False)
     return Cli(valkey_url)

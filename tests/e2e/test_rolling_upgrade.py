@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import subprocess
+import sys
 import tarfile
 from pathlib import Path
 
@@ -56,7 +57,10 @@ def earlier(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(f"no git history with {EARLIER} here")
     place = tmp_path_factory.mktemp("earlier")
     with tarfile.open(fileobj=io.BytesIO(taken.stdout)) as tree:
-        tree.extractall(place, filter="data")
+        if sys.version_info >= (3, 12):
+            tree.extractall(place, filter="data")
+        else:  # the patch releases of 3.11 differ in whether they know filters
+            tree.extractall(place)
     return place
 
 

@@ -53,6 +53,8 @@ def test_a_redis_url_is_taken(url: str) -> None:
         "redis+cluster://",
         "redis+cluster://a:7000/1",
         "redis+cluster://a:0",
+        f"redis+cluster://u:{CANARY}@[::1",
+        f"redis://u:{CANARY}@[::1",
         f"redis+cluster://user:{CANARY}@a:port",
         f"redis://user:{CANARY}/with-slash@host:6379",
         f"http://user:{CANARY}@host",

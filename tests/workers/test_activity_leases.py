@@ -245,6 +245,8 @@ def test_attempts_in_a_lost_answer_are_run_soon(
     loop = shop.worker(lease_s=600)
     # Handed out to the worker in an answer that it never gets.
     order = shop.schedule("echo", 1, taken_by=loop.worker_id)
+    # Its read is under way: it waits in the server, blocked.
+    poll(lambda: b"flags=b" in shop.link.command("CLIENT", "LIST"))
 
     shop.link.command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
     answer = shop.wait_event(order)[3]

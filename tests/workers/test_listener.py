@@ -263,7 +263,7 @@ def test_a_cut_subscription_is_noticed_logged_once_and_counted(
 
     killed: Any = real_stage.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
 
-    assert killed == 1
+    assert killed >= 1  # other tests of this server may have left some
     assert poll(lambda: "subscribed again" in caplog.text)
     real_stage.redis.publish("payments", '{"order":"o"}')
     assert poll(lambda: real_stage.events("o"))

@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlencode
 
 import redis
 import redis.asyncio
@@ -22,7 +22,7 @@ from redis.connection import parse_url
 from redis.retry import Retry
 
 from wfq.errors import ConfigurationError
-from wfq.urls import Address, check_redis_url, group_addresses, is_sentinel
+from wfq.urls import Address, check_redis_url, group_addresses, is_sentinel, split_group
 
 T = TypeVar("T")
 
@@ -42,10 +42,10 @@ def shown(url: str) -> str:
     """The server of a URL for messages: no user, password or query."""
     if is_memory(url):
         return url
-    parts = urlsplit(url)
+    authority, parts = split_group(url)
     if parts.scheme == "unix":
         return f"Redis at unix://{parts.path}"
-    host = parts.netloc.rpartition("@")[2]
+    host = authority.rpartition("@")[2]
     return f"Redis at {parts.scheme}://{host}{parts.path}"
 
 
@@ -64,10 +64,10 @@ class Group:
 
 def parse_group(url: str) -> Group:
     """Take a sentinel or cluster URL apart. Raises: ValueError."""
-    parts = urlsplit(url)
+    authority, parts = split_group(url)
     kind = parts.scheme.lower()
     tls = kind.startswith(("rediss+", "valkeys+"))
-    userinfo = parts.netloc.rpartition("@")[0]
+    userinfo = authority.rpartition("@")[0]
     addresses = group_addresses(check_redis_url(url))
     words = [unquote(word) for word in parts.path.split("/") if word]
     service = words.pop(0) if is_sentinel(url) else ""
