@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Callable
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated, Any, NotRequired, Optional, Required, TypedDict
 
@@ -30,6 +31,26 @@ class Order(TypedDict, total=False):
 class Large(Order):
     first: NotRequired[Line]
     number: int
+
+
+@dataclass
+class Cart:
+    lines: list[Line]
+    first: Line | None = None
+
+
+@dataclass
+class Shop:
+    carts: dict[str, Cart]
+
+
+def test_those_in_fields_of_dataclasses_are_validated() -> None:
+    shop = decoder(Shop)({"carts": {"a": {"lines": [{"at": TEXT}]}}})
+
+    assert shop == Shop({"a": Cart([{"at": WHEN}])})
+    with pytest.raises(PayloadError) as caught:
+        decoder(Shop)({"carts": {"a": {"lines": [{"at": "never"}]}}})
+    assert caught.value.path == "$.carts.a.lines[0].at"
 
 
 def decoder(annotation: Any) -> Callable[[Any], Any]:

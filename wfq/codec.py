@@ -22,7 +22,7 @@ from wfq.core.events import Payload
 from wfq.core.ports import Decoder
 from wfq.errors import PayloadError, PayloadLocked, PayloadTooLarge
 from wfq.jsonform import bounded_path, key_path, write_json
-from wfq.typeddicts import portable
+from wfq.typeddicts import prepare
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -167,7 +167,8 @@ def _cached_adapter(annotation: Any) -> TypeAdapter[Any] | None:
         if getattr(exc, "code", "") != "typed-dict-version":
             return None
         try:
-            adapter = TypeAdapter(portable(annotation))
+            prepare(annotation)
+            adapter = TypeAdapter(annotation)
         except Exception:
             return None
     return adapter if adapter.pydantic_complete else None

@@ -4,35 +4,45 @@ typing_extensions (a dependency of its own): the classes of `typing` lack what i
 
 from __future__ import annotations
 
-from types import UnionType
-from typing import Annotated, Any, NotRequired, Required, Union, get_args, get_origin
+from dataclasses import is_dataclass
+from typing import Any, NotRequired, Required, get_args, get_origin
+
+#: What pydantic asks a class for before it looks at what the class is.
+_HOOK = "__get_pydantic_core_schema__"
 
 
-def portable(annotation: Any) -> Any:
-    """Return the annotation with every TypedDict in it as one that pydantic takes.
+def prepare(annotation: Any) -> None:
+    """Teach pydantic every TypedDict in the annotation, in fields of dataclasses as well.
 
-    Those inside of classes, such as a dataclass's fields, stay what they are. Raises what
-    resolving a forward reference does, and RecursionError for a TypedDict that holds itself.
+    The classes are given pydantic's hook for it, which nobody else reads. Raises what resolving
+    a forward reference does.
     """
-    from typing_extensions import is_typeddict
+    _prepare(annotation, set())
 
-    if is_typeddict(annotation):
-        return _converted(annotation)
-    arguments = get_args(annotation)
-    if not arguments:
-        return annotation
-    origin = get_origin(annotation)
-    if origin is Annotated:
-        return Annotated[(portable(arguments[0]), *arguments[1:])]
-    found = tuple(portable(argument) for argument in arguments)
-    if found == arguments:
-        return annotation
-    if origin is Union or origin is UnionType:
-        return Union[found]  # noqa: UP007 - built from values
-    return origin[found] if origin is not None else annotation
+
+def _prepare(annotation: Any, seen: set[type]) -> None:
+    from typing_extensions import get_type_hints, is_typeddict
+
+    for argument in get_args(annotation):
+        _prepare(argument, seen)
+    made = get_origin(annotation) or annotation
+    if not isinstance(made, type) or made in seen:
+        return
+    is_dict = is_typeddict(made)
+    if is_dict or is_dataclass(made):
+        seen.add(made)
+        for hint in get_type_hints(made, include_extras=True).values():
+            _prepare(hint, seen)
+        if is_dict and _HOOK not in vars(made):
+            setattr(made, _HOOK, staticmethod(_schema))
+
+
+def _schema(source: Any, handler: Any) -> Any:
+    return handler.generate_schema(_converted(get_origin(source) or source))
 
 
 def _converted(made: Any) -> Any:
+    """The same class as one of typing_extensions."""
     from typing_extensions import TypedDict, get_type_hints
 
     fields: dict[str, Any] = {}
@@ -40,9 +50,9 @@ def _converted(made: Any) -> Any:
         # Where annotations are texts, `__required_keys__` knows nothing of what they say.
         said: Any = get_origin(hint)
         if said is Required or said is NotRequired:
-            fields[name] = said[portable(get_args(hint)[0])]
+            fields[name] = hint
         elif name in made.__required_keys__:
-            fields[name] = Required[portable(hint)]
+            fields[name] = Required[hint]
         else:
-            fields[name] = NotRequired[portable(hint)]
+            fields[name] = NotRequired[hint]
     return TypedDict(made.__name__, fields)  # type: ignore[operator]  # the name is no literal
