@@ -70,10 +70,23 @@ class Guard:
 
     def _refusal(self, scope: Scope) -> ApiError | None:
         try:
-            self._doorkeeper.check(scope["method"], Headers(scope=scope))
+            headers = Headers(scope=scope)
+            _check_framing(headers)
+            self._doorkeeper.check(scope["method"], headers)
             if self._metrics.in_flight - self._metrics.waiting > MAX_REQUESTS:
                 message = f"{MAX_REQUESTS} requests are being worked on; try again"
                 raise retry_later(503, "ERR_TOO_MANY_REQUESTS", message)
         except ApiError as refusal:
             return refusal
         return None
+
+
+def _check_framing(headers: Headers) -> None:
+    """Refuse a body with two lengths, and what follows on its connection.
+
+    A proxy in front may have believed the other one, and have passed on as a body what would be
+    read here as a request of its own, which the proxy never checked. Raises: ApiError 400.
+    """
+    if "transfer-encoding" in headers and "content-length" in headers:
+        message = "a body has Content-Length or Transfer-Encoding, not both"
+        raise ApiError(400, "ERR_MALFORMED_REQUEST", message, {"Connection": "close"})

@@ -7,7 +7,7 @@ from hashlib import sha256
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from wfq import tracing
+from wfq import failpoints, tracing
 from wfq.management.rerun import SAME_INPUT
 from wfq.storage.keys import check_new_instance_id
 from wfq_server import parameters
@@ -51,6 +51,8 @@ class Handlers:
             started = await self._client.start_once(
                 name, payload=value, instance_id=instance_id, start_at=start_at, app_id=app_id
             )
+        if failpoints.ACTIVE:
+            failpoints.hit("api.after_start")
         return accepted(request, started)
 
     def _new_id(self, request: Request, name: str, app_id: str | None) -> str | None:

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with a time limit for request heads.
+"""uvicorn's HTTP protocol with a time limit for request heads, and a quieter log.
 
 uvicorn bounds the size of a head, and how long an idle connection is kept, but a client may send
 its head a byte a minute and hold the connection for ever.
@@ -58,3 +58,6 @@ class HeadTimeout(asyncio.Protocol):
 
 class Protocol(HeadTimeout, H11Protocol):
     """HTTP/1.1 by h11, with the time limit."""
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: what strangers ask for is no matter of the log; the answer is HTTP's."""

@@ -189,6 +189,24 @@ def test_a_start_can_be_repeated_after_the_instance_went_on(town: Town) -> None:
     assert town.status("c")["runtimeStatus"] == "COMPLETED"
 
 
+def test_a_start_whose_server_was_killed_before_its_answer_is_repeated(town: Town) -> None:
+    town.env["WFQ_FAILPOINTS"] = "api.after_start=kill"
+    doomed = town.wfq("server", "--port", "0")
+    log = doomed.wait_for_log("HTTP API on http", 30)
+    lost = re.findall(r"HTTP API on (http://\S+)", log)[0]
+    path, key = "/OrderProcessingWorkflow/start", {"Idempotency-Key": "order 17"}
+
+    with pytest.raises(httpx.TransportError):
+        httpx.post(f"{lost}/v1.0/workflows/dapr{path}", json=ORDER, headers=key, timeout=30)
+    assert doomed.wait() == -signal.SIGKILL
+    (kept,) = town.listed()
+
+    again = town.api.post(path, json=ORDER, headers=key)
+    assert (again.status_code, again.json()) == (202, {"instanceID": kept})
+    assert town.api.post(path, json={}, headers=key).status_code == 409
+    assert town.listed() == [kept]
+
+
 def test_sigterm_ends_the_server_in_order(town: Town) -> None:
     town.api.post("/OrderProcessingWorkflow/start?instanceID=a", json=ORDER)
 

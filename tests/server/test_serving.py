@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import socket
 import threading
@@ -22,6 +23,14 @@ from wfq_server.app import create_app
 from wfq_server.serving import ServerLoop, bind, make_server
 
 ONE = f"{BASE}/12345678"
+START = f"{BASE}/wf/start"
+CHUNKED = " HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def with_length(body: bytes, header: str = "") -> bytes:
+    """The rest of a request line, a head, and `body`."""
+    head = f" HTTP/1.1\r\nHost: localhost\r\n{header}Content-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
 
 
 def serve(client: Any) -> ServerLoop:
@@ -164,6 +173,7 @@ def test_a_slow_answer_is_not_taken_for_a_slow_head(
         f"GET /{'x' * 400_000}",
         "POST /x HTTP/1.1\r\nHost: localhost\r\nContent-Length: -1\r\n\r\n",
         "POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+        f"POST {START}{CHUNKED}zz\r\n1\r\n0\r\n\r\n",
     ],
 )
 def test_what_is_not_http_is_400(server: ServerLoop, request_text: str) -> None:
@@ -172,6 +182,57 @@ def test_what_is_not_http_is_400(server: ServerLoop, request_text: str) -> None:
         raw.sendall(request_text.encode())
 
         assert raw.recv(100).startswith(b"HTTP/1.1 400 ")
+
+
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [
+        (CHUNKED.encode() + b'7\r\n{"a": 1\r\n1\r\n}\r\n0\r\n\r\n', 202),
+        (with_length(b'{"a": 1}'), 202),
+        (with_length(b"[" * 100_000 + b"]" * 100_000), 400),
+        (with_length(b'"\xff\xfe"'), 400),
+        (with_length(b"{]"), 400),
+        (with_length(gzip.compress(b"0" * 10**7), "Content-Encoding: gzip\r\n"), 415),
+        (CHUNKED.encode() + b"10000\r\n%b\r\n" % (b"[" * 65536) * 40, 413),
+    ],
+    ids=["chunks", "small", "nested", "not UTF-8", "not JSON", "gzip bomb", "endless chunks"],
+)
+def test_a_body_on_the_wire_has_its_answer(server: ServerLoop, rest: bytes, status: int) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        raw.sendall(f"POST {START}".encode() + rest)
+
+        assert raw.recv(100).startswith(f"HTTP/1.1 {status} ".encode())
+
+
+def test_a_body_byte_by_byte_on_the_wire(client: FakeClient, server: ServerLoop) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in f"POST {START}".encode() + with_length(b'{"a": 1}'):
+            raw.sendall(bytes([byte]))
+
+        assert raw.recv(100).startswith(b"HTTP/1.1 202 ")
+
+
+def test_a_body_with_two_lengths_is_refused_and_the_connection_closed(server: ServerLoop) -> None:
+    """A proxy in front may take the other length for the true one, and what follows for a body."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as raw:
+        framing = "Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n"
+        raw.sendall(f"POST {START} HTTP/1.1\r\nHost: localhost\r\n{framing}".encode())
+        with raw.makefile("rb") as answer:
+            text = answer.read()
+
+    assert text.startswith(b"HTTP/1.1 400 ")
+    assert b"ERR_MALFORMED_REQUEST" in text
+
+
+def test_asking_for_a_websocket_writes_no_log(
+    server: ServerLoop, caplog: pytest.LogCaptureFixture
+) -> None:
+    with closing(connect(server)) as connection:
+        connection.request("GET", ONE, headers={"Connection": "Upgrade", "Upgrade": "websocket"})
+        assert connection.getresponse().status == 200
+
+    assert caplog.records == []
 
 
 def test_the_end_lets_requests_finish_and_long_polls_go(client: FakeClient) -> None:
