@@ -298,8 +298,10 @@ class Store:
             assert subscription.get_message(timeout=5) is not None
 
             def heard() -> list[bytes]:
-                # A message of our own marks the end, so that nothing waits for silence.
-                self.command("PUBLISH", channel, "end of test")
+                # A message of our own marks the end, so that nothing waits for silence. In a
+                # cluster, order holds between messages that one node sends: the channel's.
+                publish = "return redis.call('PUBLISH', ARGV[1], ARGV[2])"
+                self.command("EVAL", publish, 1, channel, channel, "end of test")
                 found: list[bytes] = []
                 while True:
                     message = subscription.get_message(timeout=5)
