@@ -135,3 +135,28 @@ def test_a_finished_id_can_be_used_again_and_a_live_one_cannot(fleet_for: FleetF
     assert client.get_workflow_state("order-7") is None
     with pytest.raises(wf.InstanceNotFound, match="order-7"):
         client.raise_workflow_event("order-7", "go")
+
+
+FAILING = """
+import wfq as wf
+
+def broken(ctx: wf.WorkflowContext, n: int):
+    yield ctx.call_activity(step, input=n)
+    raise ValueError("no\\nway")
+
+def step(ctx: wf.ActivityContext, n: int) -> int:
+    return n
+"""
+
+
+def test_a_workflow_that_fails_is_one_line_of_the_log(fleet_for: FleetFor) -> None:
+    fleet = fleet_for(FAILING)
+    worker = fleet.worker()
+
+    fleet.client.schedule_new_workflow("broken", input=1, instance_id="order-7")
+    fleet.client.wait_for_workflow_completion("order-7", timeout_in_seconds=30)
+
+    said = worker.wait_for_log("instance order-7 failed: ValueError: no way")
+    assert [line for line in said.splitlines() if "order-7" in line] == [
+        line for line in said.splitlines() if "failed: ValueError" in line
+    ]

@@ -7,10 +7,14 @@ import random
 import threading
 from collections.abc import Callable
 
+from wfq.core.events import Failure
+
 #: Seconds before the second attempt.
 FIRST_S = 0.05
 #: Seconds that no wait exceeds: work goes on soon after Redis is back.
 LONGEST_S = 5.0
+#: Characters of a failure's message that a log line shows.
+_SHOWN = 300
 
 
 class Backoff:
@@ -79,3 +83,12 @@ def escaped(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def told(failure: Failure) -> str:
+    """Return a failure's type and message in one bounded line that cannot forge others."""
+    kind = escaped(failure["type"])
+    message = " ".join(str(failure["message"])[: 2 * _SHOWN].split())
+    if not message:
+        return kind
+    return f"{kind}: {escaped(message if len(message) <= _SHOWN else message[:_SHOWN] + '...')}"

@@ -27,13 +27,10 @@ from wfq_workers.activities.pace import Pace
 from wfq_workers.activities.packs import SLOW_S, Job, Pack
 from wfq_workers.activities.pool import ThreadPool
 from wfq_workers.activities.watch import TimeoutWatch
-from wfq_workers.backoff import escaped
+from wfq_workers.backoff import told
 from wfq_workers.tracing import find_tracer, traced
 
 log = logging.getLogger("wfq.activity")
-
-#: Characters of a failure's message that a log line shows.
-_SHOWN = 300
 
 
 class Runner:
@@ -294,12 +291,11 @@ class Runner:
 
     def _failed(self, attempt: Attempt, failure: Failure, names: list[str]) -> Completed | Retry:
         log.warning(
-            "activity %r of instance %s failed in attempt %d: %s%s",
+            "activity %r of instance %s failed in attempt %d: %s",
             attempt.name,
             attempt.instance_id,
             attempt.number,
-            escaped(failure["type"]),
-            _message(failure),
+            told(failure),
             extra={"instance_id": attempt.instance_id, "activity": attempt.name},
         )
         return outcomes.failed(attempt, failure, names, now_ms=self._now_ms(), rand=random.random)
@@ -339,11 +335,3 @@ def _word(outcome: Completed | Retry | None) -> str:
     if outcome is None:
         return ""
     return "retried" if type(outcome) is Retry else "failed"
-
-
-def _message(failure: Failure) -> str:
-    """The message of a failure for a log line: bounded, and without what could forge lines."""
-    message = " ".join(str(failure["message"])[: 2 * _SHOWN].split())
-    if not message:
-        return ""
-    return f": {escaped(message if len(message) <= _SHOWN else message[:_SHOWN] + '...')}"

@@ -18,17 +18,18 @@ from wfq.core.events import (
     STARTED,
     T_EXTRA,
     Event,
+    Failure,
     Record,
 )
 from wfq.core.instance import Instance
-from wfq.core.turn import CONTINUED, FINAL, STALLED, Turn
+from wfq.core.turn import CONTINUED, FAILED, FINAL, STALLED, Turn
 from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Committed, InstanceCommit
 from wfq.storage.scripts import Call
 from wfq.storage.timers import wake_member
-from wfq_workers.backoff import escaped, one_line
+from wfq_workers.backoff import escaped, one_line, told
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
 from wfq_workers.orchestrating.inline import MOST_TURNS
@@ -73,6 +74,7 @@ class Batch:
     __slots__ = (
         "_ended",
         "_entries",
+        "_failed",
         "_late",
         "_loaded",
         "_news",
@@ -107,6 +109,7 @@ class Batch:
         #: seconds since the start. Counted once the commit is taken.
         self._started: list[str] = []
         self._ended: list[tuple[str, str, float]] = []
+        self._failed: list[tuple[str, Failure]] = []
         #: What this commit ends, for traces; empty where nobody traces.
         self._traced: list[tuple[Cached, Turn]] = []
 
@@ -259,6 +262,8 @@ class Batch:
             if draft.ended:
                 taken_s = (turn.now_ms - cached.created_ms) / 1000
                 self._ended.append((cached.instance.name, turn.status, taken_s))
+                if turn.status == FAILED:
+                    self._failed.append((instance_id, turn.actions[-1][1]))
                 if engine.tracer is not None:
                     self._traced.append((cached, turn))
             if draft.rest:
@@ -389,6 +394,10 @@ class Batch:
             self.partition.commits_partly()
         for instance_id in reply.dropped:
             self.partition.drop(instance_id)
+        for instance_id, failure in self._failed:
+            if instance_id not in reply.dropped:
+                about = {"instance_id": instance_id}
+                log.warning("instance %s failed: %s", instance_id, told(failure), extra=about)
 
     def _count(self) -> None:
         counts = self.partition.engine.counts

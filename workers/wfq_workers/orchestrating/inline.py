@@ -34,6 +34,7 @@ from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
 from wfq_workers.activities.execution import Handler, failure_of
+from wfq_workers.backoff import told
 
 log = logging.getLogger("wfq.orchestrator")
 
@@ -126,7 +127,7 @@ class InlineActivities:
             "inline activity %r of instance %s failed: %s",
             attempt.name,
             attempt.instance_id,
-            failure["type"],
+            told(failure),
             extra={"instance_id": attempt.instance_id, "activity": attempt.name},
         )
         return outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
