@@ -127,6 +127,16 @@ def test_an_excerpt_stands_in_an_example(block: Block) -> None:
     assert any(block.text in source for source in example_sources())
 
 
+def _keep_the_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a page set the process's tracer provider for its own test only."""
+    with contextlib.suppress(ImportError):
+        from opentelemetry import trace
+        from opentelemetry.util._once import Once
+
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER", None)
+        monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
+
+
 def standing_alone() -> list[Block]:
     return [b for b in all_blocks("python") if b.page not in (*AS_FILES, EXCERPTS)]
 
@@ -135,8 +145,14 @@ def standing_alone() -> list[Block]:
 def test_its_programs_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WFQ_REDIS_URL", f"memory://docs-{block.page.stem}-{block.line}")
+    _keep_the_tracer(monkeypatch)
 
-    exec(compile(block.text, str(block), "exec", dont_inherit=True), {"__name__": "page"})
+    own: dict[str, object] = {"__name__": "page"}
+    exec(compile(block.text, str(block), "exec", dont_inherit=True), own)
+
+    # What it exports spans with goes before pytest closes the stream that they are printed to.
+    if (provider := own.get("provider")) is not None:
+        provider.shutdown()  # type: ignore[attr-defined]  # a TracerProvider
 
 
 @pytest.mark.slow
