@@ -40,7 +40,6 @@ def project(tmp_path: Path) -> Path:
         if block.language == "python":
             assert file is not None, f"{block} has no name"
             (tmp_path / file[1]).write_text(block.text)
-    (tmp_path / "tests" / "histories").mkdir(parents=True)
     return tmp_path
 
 

@@ -55,6 +55,13 @@ def test_a_history_survives_its_file(bought: SavedHistory, tmp_path: Path) -> No
     assert len(file.read_text().splitlines()) == len(bought.records) + 3
 
 
+def test_a_new_folder_is_made_for_histories(bought: SavedHistory, tmp_path: Path) -> None:
+    file = write_history(bought, tmp_path / "tests" / "histories")
+
+    assert file == tmp_path / "tests" / "histories" / f"{bought.instance_id}.json"
+    assert write_history(bought, tmp_path / "new" / "one.json").is_file()
+
+
 def test_histories_of_all_kinds_replay(wfq_env: Env, tmp_path: Path) -> None:
     wfq_env.start(family, ["ada", "li"])
     wfq_env.start("onboard")

@@ -73,10 +73,14 @@ class SavedHistory:
 
 
 def write_history(history: SavedHistory, path: str | Path) -> Path:
-    """Write a history to a file; to a folder, as ``INSTANCE_ID.json``. Returns the file."""
+    """Write a history to a file; to a folder, as ``INSTANCE_ID.json``. Returns the file.
+
+    A new name without a suffix is a folder: each further history would overwrite a file.
+    """
     target = Path(path)
-    if target.is_dir():
+    if target.is_dir() or not (target.suffix or target.exists()):
         target = target / f"{history.instance_id}.json"
+    target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(history.to_text(), encoding="utf-8")
     return target
 
