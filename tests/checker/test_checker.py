@@ -211,6 +211,7 @@ class TestTidiness:
             ("timers", ("ZADD", 10**13, "T default gone x")),
             ("tasks", ("HSET", "gone 0 n", "message")),
             ("tasks", ("HSET", "hb gone 0 n", "1")),
+            ("tasks", ("HSET", "x gone 0 n", "1 5-5/3")),
             ("tasks", ("HSET", "s gone 0 n", "5-5")),
             ("cursors", ("HSET", "gone", "n 5")),
             ("activities:default", ("XADD", "*", "gone", "[]")),

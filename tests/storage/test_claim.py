@@ -171,6 +171,54 @@ def test_attempts_change_hands_on_a_full_redis(full_store: Store) -> None:
     assert set(renew(full_store, "B", *claimed)) == {"ok"}
 
 
+def isolate(store: Store, consumer: str, item: ActivityMessage, *, most: int = 9) -> int:
+    return store.run(
+        activities.isolate(
+            store.ns, 0, QUEUE, consumer, entry_id=item.entry_id, instance_id="a", task_id=0,
+            nonce="n1", deliveries=item.deliveries, most=most,
+        )
+    )  # fmt: skip
+
+
+def test_each_delivery_runs_alone_once_however_often_that_is_said(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    counts = [isolate(busy, "A", item) for _ in range(2)]
+    (second,) = busy.claim("B", count=1)
+    counts += [isolate(busy, "B", second) for _ in range(2)]
+
+    assert counts == [0, 0, 1, 1]
+    assert isolate(busy, "A", item) == -1
+
+
+def test_a_run_that_is_not_to_be_is_not_noted(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    isolate(busy, "A", item)
+    noted = busy.tasks()
+    (second,) = busy.claim("B", count=1)
+
+    assert [isolate(busy, "B", second, most=1) for _ in range(2)] == [1, 1]
+    assert busy.tasks() == noted
+
+
+def test_an_outcome_clears_the_lone_runs(busy: Store) -> None:
+    (item,) = busy.take("A", count=1)
+    isolate(busy, "A", item)
+    assert list(busy.tasks()) == ["x a 0 n1"]
+
+    busy.complete(completed(item)._replace(task="0 n1"))
+
+    assert busy.tasks() == {}
+    assert isolate(busy, "A", item) == -1
+
+
+def test_a_lone_run_is_noted_on_a_full_redis(full_store: Store) -> None:
+    prepare(full_store)
+    (item,) = full_store.take("A", count=1)
+    full_store.full(True)
+
+    assert isolate(full_store, "A", item) == 0
+
+
 def consumers(store: Store) -> set[str]:
     rows = store.command("XINFO", "CONSUMERS", store.ns.activities(0, QUEUE), "activities")
     return {row[row.index(b"name") + 1].decode() for row in rows}

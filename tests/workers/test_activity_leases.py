@@ -13,6 +13,7 @@ import pytest
 import wfq.activity_context as wf
 from tests.servers import LocalServer, poll
 from tests.workers.activity_kit import Shop, retry
+from wfq.storage import activities
 from wfq.storage.activities import GROUP
 from wfq_workers.activities.store import release_worker
 
@@ -113,10 +114,11 @@ def test_an_activity_that_kills_its_workers_fails_and_leaves_a_dead_letter(shop:
     order = shop.schedule("poison", retry=retry(10))
     entry_id = read_as(shop, "dead", order)
     key = shop.namespace.activities(shop.namespace.partition_of(order), "default")
-    for _ in range(2):
+    for deliveries in (2, 3):
         shop.ask("XCLAIM", key, GROUP, "dead", 0, entry_id)
+        assert isolate(shop, "dead", order, entry_id, deliveries=deliveries) == deliveries - 2
 
-    shop.worker(lease_s=0.5, max_deliveries=3)
+    shop.worker(lease_s=0.5, max_deliveries=4)
     event = shop.wait_event(order)
 
     assert event[0] == "X"
@@ -194,12 +196,87 @@ def test_what_a_dead_worker_held_can_be_handed_back_at_once(shop: Shop) -> None:
     assert len(shop.events()) == 5
 
 
+def isolate(shop: Shop, consumer: str, order: str, entry_id: bytes, *, deliveries: int) -> int:
+    """Note that the order's activity runs alone, as a worker does."""
+    call = activities.isolate(
+        shop.namespace, shop.namespace.partition_of(order), "default", consumer,
+        entry_id=entry_id, instance_id=order, task_id=0, nonce=f"nonce-{order}",
+        deliveries=deliveries, most=9,
+    )  # fmt: skip
+    return shop.link.run(call)
+
+
+def test_suspects_run_one_at_a_time_and_others_beside_them(shop: Shop) -> None:
+    gates = {name: threading.Event() for name in ("s1", "s2", "new")}
+    begun: list[str] = []
+
+    @shop.activity
+    def work(ctx: wf.ActivityContext, name: str) -> str:
+        begun.append(name)
+        gates[name].wait(20)
+        return name
+
+    prepare(shop)
+    suspects = [shop.schedule("work", name) for name in ("s1", "s2")]
+    for n in range(2):
+        for order in suspects:
+            read_as(shop, f"dead-{n}", order)
+        release_worker(shop.link, shop.namespace, ["default"], f"dead-{n}")
+
+    shop.worker(concurrency=2)
+    poll(lambda: begun)
+    first = begun[0]
+    # The one that waits has no slot.
+    new = shop.schedule("work", "new")
+    poll(lambda: "new" in begun)
+    assert begun == [first, "new"]
+    gates[first].set()
+    poll(lambda: len(begun) == 3)
+    for gate in gates.values():
+        gate.set()
+
+    assert [shop.wait_event(order)[0] for order in (*suspects, new)] == ["C", "C", "C"]
+
+
+def test_a_suspect_that_waits_is_handed_back_uncounted(shop: Shop) -> None:
+    release = threading.Event()
+    begun: list[int] = []
+
+    @shop.activity
+    def work(ctx: wf.ActivityContext, n: int) -> int:
+        begun.append(n)
+        release.wait(20)
+        return n
+
+    prepare(shop)
+    orders = [shop.schedule("work", n) for n in range(2)]
+    for n in range(2):
+        for order in orders:
+            read_as(shop, f"dead-{n}", order)
+        release_worker(shop.link, shop.namespace, ["default"], f"dead-{n}")
+    worker = shop.worker()
+    poll(lambda: begun)
+    poll(lambda: worker.running == 2)
+
+    stopping = threading.Thread(target=worker.stop)
+    stopping.start()
+    poll(lambda: shop.entries() == 2 and len(shop.pending()) == 1)
+    release.set()
+    stopping.join()
+    shop.worker()
+
+    assert [shop.wait_event(order)[0] for order in orders] == ["C", "C"]
+    assert sorted(begun) == [0, 1]
+
+
 def test_handing_back_counts_as_a_delivery(shop: Shop) -> None:
     shop.activity(lambda ctx, _: "ran", name="poison")
     prepare(shop)
     order = shop.schedule("poison")
     for n in range(3):
-        read_as(shop, f"dead-{n}", order)
+        entry_id = read_as(shop, f"dead-{n}", order)
+        if n == 2:
+            assert isolate(shop, "dead-2", order, entry_id, deliveries=3) == 0
         release_worker(shop.link, shop.namespace, ["default"], f"dead-{n}")
 
     shop.worker(max_deliveries=3)

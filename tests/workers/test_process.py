@@ -200,6 +200,38 @@ def test_an_activity_that_kills_its_worker_is_given_up_and_others_go_on(
     assert lines(path).count(poison) == 2
 
 
+def test_of_all_that_a_dying_worker_holds_only_what_kills_it_is_given_up(
+    shop: Shop, workers: Workers, tmp_path: Path
+) -> None:
+    path = tmp_path / "log"
+    innocent = [shop.schedule("linger", str(path)) for _ in range(20)]
+    poison = shop.schedule("die_in_company", str(path))
+    innocent += [shop.schedule("linger", str(path)) for _ in range(20)]
+    crew = [workers.launch(lease_s=0.5)]
+    deaths = 0
+
+    def settled() -> bool:
+        nonlocal deaths
+        for n, worker in enumerate(crew):
+            if not worker.alive:
+                deaths += 1
+                crew[n] = workers.launch(lease_s=0.5)
+        # The first, which holds all of it, is joined by others.
+        if deaths and len(crew) < 3:
+            crew.append(workers.launch(lease_s=0.5))
+        return shop.entries() == 0
+
+    poll(settled, 60)
+    events = dict(shop.events())
+
+    assert [letter["id"] for letter in shop.dead_letters()] == [poison]
+    assert events.pop(poison)[3]["type"] == "WorkerLost"
+    assert {name: event[0] for name, event in events.items()} == dict.fromkeys(innocent, "C")
+    assert deaths == lines(path).count(poison) == 5
+    partitions = range(shop.namespace.partitions)
+    assert [shop.link.command("HLEN", shop.namespace.tasks(p)) for p in partitions] == [0] * 4
+
+
 def test_stops_under_load_lose_nothing(shop: Shop, workers: Workers, tmp_path: Path) -> None:
     path = tmp_path / "log"
     orders = [shop.schedule("write", str(path)) for _ in range(2000)]

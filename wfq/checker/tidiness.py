@@ -13,6 +13,8 @@ from wfq.storage.link import SyncLink, Wire
 
 #: Milliseconds after which a due timer or a posted message is late.
 LATE_MS = 15_000
+#: Fields of the tasks hash that live as long as their task may, by their first word.
+_OF_TASKS = {"hb": "the heartbeat", "x": "the count of lone runs"}
 
 
 def check_quiet(
@@ -85,8 +87,8 @@ class _Leftovers:
                 self._blame("Q1", words[0], f"the waiting message {field!r} has no timer")
             elif words[0] == "s" and len(words) == 4 and field[2:] not in deadlines:
                 self._blame("Q1", words[1], f"the start deadline {field!r} has no timer")
-            elif words[0] == "hb" and len(words) == 4 and self._is_gone(words[1]):
-                self._blame("Q1", words[1], f"the heartbeat {field!r} belongs to nobody")
+            elif words[0] in _OF_TASKS and len(words) == 4 and self._is_gone(words[1]):
+                self._blame("Q1", words[1], f"{_OF_TASKS[words[0]]} {field!r} belongs to nobody")
 
     def _holds(self, queue: str, entry_id: str) -> bool:
         key = self._ns.activities(self._partition, queue)

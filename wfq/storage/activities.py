@@ -326,6 +326,25 @@ def save_heartbeat(
     return Call(scripts.HEARTBEAT, keys, [consumer, entry_id, field, details], bool)
 
 
+def isolate(
+    namespace: Namespace,
+    partition: int,
+    queue: str,
+    consumer: str,
+    *,
+    entry_id: bytes,
+    instance_id: str,
+    task_id: int,
+    nonce: str,
+    deliveries: int,
+    most: int,
+) -> Call[int]:
+    """Note that an attempt runs alone; returns such runs before this, -1 if it is not ours."""
+    field = f"x {instance_id} {task_id} {nonce}"
+    keys = [namespace.activities(partition, queue), namespace.tasks(partition)]
+    return Call(scripts.ISOLATE, keys, [consumer, entry_id, field, deliveries, most], int)
+
+
 def read_heartbeat_command(
     namespace: Namespace, partition: int, instance_id: str, task_id: int, nonce: str
 ) -> tuple[Argument, ...]:

@@ -47,6 +47,7 @@ FIGURES = _load("figures")
 FIRE = _load("fire")
 HEARTBEAT = _load("heartbeat")
 INSPECT = _load("inspect")
+ISOLATE = _load("isolate")
 LEAVE = _load("leave")
 LIST = _load("list")
 PURGE = _load("purge")
@@ -76,6 +77,7 @@ ALL = (
     FIRE,
     HEARTBEAT,
     INSPECT,
+    ISOLATE,
     LEAVE,
     LIST,
     PURGE,

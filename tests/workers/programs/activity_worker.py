@@ -45,12 +45,22 @@ def die(ctx: ActivityContext, path: str) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def linger(ctx: ActivityContext, path: str) -> None:
+    write(ctx, path)
+    time.sleep(0.25)
+
+
+def die_in_company(ctx: ActivityContext, path: str) -> None:
+    time.sleep(0.15)
+    die(ctx, path)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     options: dict[str, Any] = json.loads(sys.argv[2])
     grace_s = options.pop("grace_s", 10.0)
     registry = Registry()
-    for function in (write, write_and_wait, hang, die):
+    for function in (write, write_and_wait, hang, die, linger, die_in_company):
         registry.register_activity(function)
     worker_id = new_worker_id()
     loop = ActivityLoop(

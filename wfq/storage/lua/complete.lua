@@ -21,8 +21,8 @@
 --          (columns, handed on as they are: a loop over them would cost Redis three times as much)
 -- then     number of other items; then per item a letter, the entry id, the instance id and:
 --   C  orchestrator queue, event                              final outcome
---   D  orchestrator queue, event, task ("task_id nonce")      final; its heartbeat details and
---                                                             schedule-to-start timeout go
+--   D  orchestrator queue, event, task ("task_id nonce")      final; its heartbeat details, lone
+--                                                             runs and schedule-to-start timeout go
 --   X  orchestrator queue, event, reason, message, task       as D, with a dead letter
 --   R  task, run ("inc.gen"), delay ms, message               next attempt after a delay
 --   H  message                                                handed back unstarted
@@ -109,7 +109,7 @@ for _, item in ipairs(single) do
     redis.call('HDEL', tasks, 'p ' .. entry .. ' ' .. queue)
   elseif kind == 'D' or kind == 'X' then
     local task = ARGV[item + (kind == 'D' and 5 or 7)]
-    redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. task, 's ' .. id .. ' ' .. task)
+    redis.call('HDEL', tasks, 'hb ' .. id .. ' ' .. task, 's ' .. id .. ' ' .. task, 'x ' .. id .. ' ' .. task)
     redis.call('ZREM', timers, 'Q ' .. queue .. ' ' .. id .. ' ' .. task .. ' ' .. ARGV[item + 3])
     if kind == 'X' and counted then
       redis.call('XADD', prefix .. 'dead', 'MAXLEN', '~', dead_cap, '*', 'kind', 'activity', 'queue', queue,
@@ -124,6 +124,8 @@ for _, item in ipairs(single) do
     if late and redis.call('HEXISTS', tasks, late) == 1 then redis.call('HSET', tasks, late, added) end
   elseif counted and kind == 'R' then
     local task, run, delay, message = ARGV[item + 3], ARGV[item + 4], tonumber(ARGV[item + 5]), ARGV[item + 6]
+    -- Its worker has lived: what it ran alone does not count any more.
+    redis.call('HDEL', tasks, 'x ' .. id .. ' ' .. task)
     local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'gen', 'status')
     local status = found[3]
     if found[1] and found[1] .. '.' .. (found[2] or '0') == run

@@ -39,6 +39,10 @@ class Board:
         self.held: dict[Job, bool] = {}
         #: Attempts that were given up while a thread is still inside the function.
         self.stuck: dict[Attempt, bool] = {}
+        #: Of `running`: suspects that wait for their turn without a slot, oldest first, and the
+        #: one that has its turn.
+        self.suspects: dict[Attempt, bool] = {}
+        self.lone: dict[Attempt, bool] = {}
         #: Attempts in line for a thread, oldest first.
         self.jobs: deque[Job] = deque()
         #: Outcomes to report, oldest first.
@@ -52,7 +56,8 @@ class Board:
         if len(self.held) >= UNREPORTED * self.slots:
             return 0
         # A stuck thread was replaced by another, up to as many as there are spare ones.
-        return self.slots - len(self.running) - max(0, len(self.stuck) - self.spare)
+        taken = len(self.running) - len(self.suspects)
+        return self.slots - taken - max(0, len(self.stuck) - self.spare)
 
     def wait_for_end(self, timeout_s: float) -> None:
         """Wait until an attempt is settled, at most `timeout_s`; for one thread at a time."""
@@ -72,6 +77,15 @@ class Board:
         """Give the attempt, or the pack, a slot."""
         self.held[attempt] = True
         self.running[attempt] = True
+
+    def single_out(self, suspect: Attempt) -> bool:
+        """Give a waiting suspect its turn; False if it is settled meanwhile."""
+        self.lone[suspect] = True
+        self.suspects.pop(suspect, None)
+        if suspect in self.running:
+            return True
+        self.lone.pop(suspect, None)
+        return False
 
     def runs(self, attempt: Attempt) -> bool:
         """Whether the attempt's outcome is still open."""
@@ -94,6 +108,9 @@ class Board:
         if not self.running.pop(attempt, False):
             self.stuck.pop(attempt, None)
             return False
+        if self.suspects or self.lone:
+            self.suspects.pop(attempt, None)
+            self.lone.pop(attempt, None)
         if attempt.unwanted:
             outcome = _instead(attempt, outcome)
             if type(outcome) is not Completed:

@@ -24,6 +24,7 @@ from wfq_workers.activities.packs import Job, Pack, PackDelivery, taken_apart
 from wfq_workers.activities.reading import Reading, ReadPlan
 from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
+from wfq_workers.activities.suspects import Suspects
 from wfq_workers.activities.wires import ReadWire
 from wfq_workers.backoff import Backoff, escaped, one_line
 from wfq_workers.metrics.counts import ActivityCounts
@@ -63,6 +64,9 @@ class Reader:
         self._runner = runner
         self._keeper = keeper
         self._options = options
+        self._suspects = Suspects(
+            board, store, runner, self._counts, max_deliveries=options.max_deliveries
+        )
         self._plan = plan or ReadPlan(len(store.streams))
         self._reading: Reading | None = None
         self.backoff = Backoff(log, "cannot read activities")
@@ -109,14 +113,15 @@ class Reader:
 
     def step(self, now: float) -> float:
         """Fill slots: from lost answers, from dead workers, then with new work."""
+        again = NEVER if self._stop else self._suspects.step(now)
         if self._reading is not None:
             self._wire.check(now)
-            return NEVER
+            return again
         if self._stop:
             self.stopped.set()
             return NEVER
         if now < self._rest_until:
-            return self._rest_until
+            return min(again, self._rest_until)
         self._prepare()
         if self._astray and self._board.free() > 0:
             self._recover()
@@ -130,7 +135,7 @@ class Reader:
             block_ms = self._block_ms(now) if reading.wait else None
             self._wire.send(reading.streams, reading.count, block_ms)
             self._reading = reading
-        return NEVER
+        return again
 
     def take(self) -> None:
         """Receive attempts and hand them out."""
@@ -187,22 +192,18 @@ class Reader:
             if len(ready) >= free:
                 self._board.settle(attempt, [outcomes.hand_back(attempt, started=False)])
                 continue
-            if attempt.deliveries > self._options.max_deliveries:
-                log.error(
-                    "%r ended %d workers; giving it up",
-                    attempt,
-                    attempt.deliveries - 1,
-                    extra={"instance_id": attempt.instance_id, "activity": attempt.name},
-                )
-                self._counts.tallies[self._shown(attempt)].lost += 1
-                self._board.settle(attempt, [outcomes.worker_lost(attempt)])
-                continue
             attempt.handler = self._runner.handler(attempt.name)
             if attempt.handler is None:
                 self._board.settle(attempt, self._unknown(attempt))
                 continue
+            if self._suspects.has(attempt):
+                self._suspects.add(attempt)
+                continue
             self._board.admit(attempt)
             ready.append(attempt)
+        if self._board.suspects:
+            self._suspects.step(now)
+            self._keeper.notice()
         if ready:
             self._count_waits(ready)
             self._runner.start(ready)
@@ -216,10 +217,6 @@ class Reader:
             assert type(attempt) is Attempt
             if attempt.number == 1 and attempt.deliveries == 1:
                 waits.add((now_ms - attempt.scheduled_ms) / 1000)
-
-    def _shown(self, attempt: Attempt) -> str:
-        """Return a name for the metrics: only those that this program has."""
-        return attempt.name if self._runner.handler(attempt.name) is not None else "unknown"
 
     def _pack(self, delivery: PackDelivery, now: float, *, whole: bool) -> Pack | None:
         """The pack to run, unless it must be taken apart: see `packs`."""

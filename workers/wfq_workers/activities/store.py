@@ -191,6 +191,23 @@ class ActivityStore:
         )
         self.link.run(call)
 
+    def isolate(self, attempt: Attempt, most: int) -> int:
+        """Note that the attempt is to run alone, unless it did `most` times; see isolate.lua."""
+        return self.link.run(
+            activities.isolate(
+                self.namespace,
+                attempt.stream.partition,
+                attempt.stream.queue,
+                self.consumer,
+                entry_id=attempt.entry_id,
+                instance_id=attempt.instance_id,
+                task_id=attempt.task_id,
+                nonce=attempt.nonce,
+                deliveries=attempt.deliveries,
+                most=most,
+            )
+        )
+
     def forget_heartbeat(self, attempt: Attempt) -> None:
         """Delete the details of a task that is over."""
         field = f"hb {attempt.instance_id} {attempt.task_id} {attempt.nonce}"

@@ -165,6 +165,8 @@ class ActivityLoop:
                 self._board.finish_pack(job, taken_apart(job.attempts))
             else:
                 self._board.finish(job, outcomes.hand_back(job, started=False))
+        for suspect in list(self._board.suspects):
+            self._board.finish(suspect, outcomes.hand_back(suspect, started=False))
 
     def _wait_until_idle(self) -> None:
         while self._board.running and time.monotonic() < self._deadline:
