@@ -73,7 +73,12 @@ class Suspects:
             try:
                 before = self._store.isolate(attempt, self._lone_runs)
             except StorageError as exc:
-                log.warning("%r waits: %s", attempt, exc)
+                log.warning(
+                    "%r waits: %s",
+                    attempt,
+                    exc,
+                    extra={"instance_id": attempt.instance_id, "activity": attempt.name},
+                )
                 self._rest_until = now + AGAIN_S
                 return self._rest_until
             if before < 0:
