@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from tests.servers import ROOT
+from wfq.analysis.parsing import parse
 
 #: Where each package stands.
 PACKAGES = {
@@ -53,7 +54,7 @@ def imports(module: str) -> tuple[Import, ...]:
     text = modules()[module].read_text(encoding="utf-8")
     lines = text.splitlines()
     found = []
-    for node, late, typing in _walk(ast.parse(text), False, False):
+    for node, late, typing in _walk(parse(text), False, False):
         above = lines[node.lineno - 2] if node.lineno > 1 else ""
         comment = lines[node.lineno - 1].partition("#")[2] or above.partition("#")[2]
         for target in _targets(module, node):

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from wfq.analysis.parsing import parse
+
 _TIME = "use ctx.current_utc_datetime"
 _RANDOM = "use ctx.random"
 _UUID = "use ctx.new_uuid()"
@@ -141,7 +143,7 @@ def lint_source(source: bytes | str, path: str, lines: Iterable[int]) -> Iterato
 
     Raises: SyntaxError, ValueError.
     """
-    module = ast.parse(source, path)
+    module = parse(source, path)
     wanted = set(lines)
     names = dict(_imported(ast.walk(module)))
     workflows = [node for node in ast.walk(module) if _is_function(node) and _first(node) in wanted]

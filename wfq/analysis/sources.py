@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from wfq.analysis.graph import Graph
+from wfq.analysis.parsing import parse
 from wfq.analysis.reading import Reader, Resolve, Shared
 from wfq.analysis.syntax import FunctionNode
 
@@ -49,7 +50,7 @@ def read_source(
 
     Raises: SyntaxError, ValueError.
     """
-    module = ast.parse(source, path)
+    module = parse(source, path)
     for node in ast.walk(module):
         if isinstance(node, FunctionNode) and line in (node.lineno, _first_line(node)):
             return _graph(module, node, Path(path).name, name, resolve or (lambda _: None))
