@@ -35,7 +35,7 @@ USAGE = """usage: python3 run.py COMMAND [ARGUMENT...]
   demo         the five workflow patterns, on a server that comes along
   dev [APP]    server, workers, HTTP API and dashboard, reloading on change
   wfq ...      any other wfq command
-  test         all tests; arguments go to pytest
+  test         the tests; arguments go to pytest, "-m long" runs the long ones
   check        lint, format and types
   fix          what of lint and format can be repaired
   bench        the benchmarks; bench --help tells which

@@ -12,7 +12,7 @@ MANY = 100_000
 PAGE = 1_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(240)
 def test_pages_over_a_hundred_thousand_instances_hold_each_once(valkey_url: str) -> None:
     with WorkflowClient(redis_url=valkey_url) as client:

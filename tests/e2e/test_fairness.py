@@ -68,6 +68,7 @@ def test_no_partition_starves_behind_anothers_backlog(fleet_for: FleetFor) -> No
     fleet.client.terminate_workflow(busy)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["one server", "cluster"])
 def test_work_moves_within_seconds_as_workers_come_and_go(
     request: pytest.FixtureRequest, kind: str

@@ -109,6 +109,7 @@ def test_a_worker_killed_in_the_middle_of_a_pack_loses_nothing(
     assert sorted(task_results(fleet.history(name))) == list(range(COUNT))
 
 
+@pytest.mark.long
 def test_what_ends_its_worker_in_a_pack_is_found_out_alone(
     fleet_for: FleetFor, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ def test_what_strangers_publish_draws_no_page_down(pages: Pages) -> None:
     assert pages.page("/workflows")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_list_is_quick_with_very_many_instances(pages: Pages) -> None:
     for number in range(20):
         ids = [f"o-{number}-{n}" for n in range(5000)]

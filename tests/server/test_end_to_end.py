@@ -215,6 +215,7 @@ def test_sigterm_ends_the_server_in_order(town: Town) -> None:
     assert "Traceback" not in town.server.log()
 
 
+@pytest.mark.long
 def test_a_listener_that_is_killed_in_mid_flight_loses_nothing(town: Town, valkey_url: str) -> None:
     town.api.post("/OrderProcessingWorkflow/start?instanceID=o", json=ORDER)
     listen = [
