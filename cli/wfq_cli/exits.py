@@ -160,6 +160,8 @@ def _usage(error: click.UsageError) -> str:
     # Our own messages say what to do next, behind a semicolon.
     if ";" in message or "did you mean" in message.lower():
         return message
+    if isinstance(error, click.NoSuchOption) and error.option_name.lstrip("-")[:1].isdigit():
+        return f"{message}; put '--' before a value that begins with '-'"
     return f"{message}; see '{path} --help'"
 
 

@@ -88,6 +88,7 @@ def test_the_version_is_that_of_the_package() -> None:
         (["strat"], "there is no command 'strat'; did you mean 'start'?"),
         (["xyzzy"], "there is no command 'xyzzy'; 'wfq --help' lists them"),
         (["--frob"], "no such option '--frob'; see 'wfq --help'"),
+        (["start", "saga", "-5"], "no such option '-5'; put '--' before a value"),
         (["get"], "missing argument 'ID'; see 'wfq get --help'"),
         (["list", "-o", "yaml"], "yaml"),
     ],
