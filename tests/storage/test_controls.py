@@ -106,7 +106,10 @@ BROKEN_SCRIPTS = {
     ),
     "a retry is not scheduled": Broken(
         "COMPLETE",
-        [("redis.call('ZADD', timers, string.format", "tostring(string.format")],
+        [
+            ("redis.call('ZADD', timers, string.format", "tostring(string.format"),
+            ("if earliest then", "if false then"),  # what would look for that timer
+        ],
         ("fan_out",),
         ("failed",),
     ),
