@@ -14,6 +14,7 @@ import click
 
 from wfq.apps import load_app
 from wfq.errors import ConfigurationError
+from wfq.logs import plain_text
 from wfq.testing.replaying import Replayed
 from wfq_cli import exits, render
 from wfq_cli.gate import CHUNK, Checked, Chunk, Source, check_all
@@ -208,6 +209,6 @@ def _print_group(group: Group, *, err: bool = False) -> None:
         f"{count} of {first.workflow!r}: {lines[0].partition('): ')[2]}", bold=True, err=err
     )
     for line in lines[1:]:
-        click.echo(render.plain_text(line), err=err)
+        click.echo(plain_text(line), err=err)
     more = f", and {len(names) - _EXAMPLES:,} more" if len(names) > _EXAMPLES else ""
     click.echo(f"  such as {', '.join(names[:_EXAMPLES])}{more}", err=err)

@@ -14,7 +14,8 @@ from typing import Protocol
 
 import click
 
-from wfq_cli import exits, render
+from wfq.logs import plain_text
+from wfq_cli import exits
 from wfq_cli.children import Child
 from wfq_cli.reload import SourceWatch, syntax_error
 from wfq_cli.session import Session
@@ -65,7 +66,7 @@ class Printer:
 
     def say(self, text: str) -> None:
         """Print a line of our own."""
-        self.line("dev", render.plain_text(text))
+        self.line("dev", plain_text(text))
 
 
 class Desk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from wfq.logs import plain_text
 from wfq_cli import render
 from wfq_cli.render import Column, Row
 
@@ -21,7 +22,7 @@ def detail(row: Row) -> str:
         parts.append(f"instance {row['target_id']}")
     if row.get("attempts", 1) > 1:
         parts.append(f"after {row['attempts']} attempts")
-    return render.plain_text("  ".join(parts))
+    return plain_text("  ".join(parts))
 
 
 def _payload(value: Any) -> str:

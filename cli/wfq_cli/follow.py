@@ -7,6 +7,7 @@ import time
 import click
 
 from wfq.errors import WaitTimeout
+from wfq.logs import plain_text
 from wfq_cli import events, render
 from wfq_cli.endings import State
 from wfq_cli.session import Session
@@ -62,5 +63,5 @@ class _Shown:
         name = state.runtime_status.name
         if name in ("SUSPENDED", "STALLED") and name != self._status:
             reason = f": {state.stalled_reason}" if state.stalled_reason else ""
-            click.echo(f"{name}{render.plain_text(reason)}", err=True)
+            click.echo(f"{name}{plain_text(reason)}", err=True)
         self._status = name

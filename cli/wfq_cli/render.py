@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from wfq.logs import plain_text
 from wfq_cli import exits
 
 Row = Mapping[str, Any]
@@ -179,13 +180,6 @@ def styled(text: str) -> str:
 
 def terminal_width() -> int:
     return shutil.get_terminal_size((_FALLBACK_WIDTH, 24)).columns
-
-
-def plain_text(text: str) -> str:
-    """Return `text` on one line and without characters that would steer the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def cell_width(text: str) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from wfq.apps import load_app
+from wfq.logs import plain_text
 from wfq.registry import Registry
 from wfq.testing.histories import SavedHistory
 from wfq.testing.replaying import Replayed
@@ -151,7 +152,7 @@ def _print_stop(stopped: Stopped) -> None:
         click.secho(f"  > {frame.text}", dim=True)
         width = max((len(local) for local in frame.locals), default=0)
         for local, value in frame.locals.items():
-            click.echo(f"  {local.ljust(width)} = {render.plain_text(value)}")
+            click.echo(f"  {local.ljust(width)} = {plain_text(value)}")
 
 
 # -- what if
@@ -187,7 +188,7 @@ def _what_if(registry: Registry, history: SavedHistory, index: int, value: Any) 
         return
     colours = {"-": "red", "+": "green"}
     for line in found.diff if found.differs else [f" {line}" for line in found.after]:
-        click.secho(render.plain_text(line), fg=colours.get(line[:1]))
+        click.secho(plain_text(line), fg=colours.get(line[:1]))
     what = "the decisions differ" if found.differs else "the same decisions"
     click.secho(f"{what}; {found.ending}", bold=True)
     if found.differs and found.event.is_rerunnable:

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from wfq.errors import FailureDetails
+from wfq.logs import plain_text
 from wfq.management.state import WorkflowState
 from wfq_cli import render
 from wfq_cli.render import Column
@@ -69,7 +70,7 @@ def pairs(state: WorkflowState[Any]) -> list[tuple[str, str]]:
         ("updated", _moment(state.last_updated_at)),
         ("application", state.app_id if state.app_id != "default" else ""),
         ("parent", state.parent_instance_id or ""),
-        ("tags", render.plain_text(tags)),
+        ("tags", plain_text(tags)),
         ("generation", str(state.generation) if state.generation else ""),
         ("custom status", _text(state.serialized_custom_status)),
         ("input", _text(state.serialized_input)),
@@ -80,7 +81,7 @@ def pairs(state: WorkflowState[Any]) -> list[tuple[str, str]]:
 
 
 def _text(payload: str | None) -> str:
-    return "" if payload is None else render.plain_text(payload)
+    return "" if payload is None else plain_text(payload)
 
 
 def _moment(moment: datetime) -> str:
@@ -91,9 +92,9 @@ def _failure_pairs(details: FailureDetails | None) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     label = "failure"
     while details is not None:
-        found.append((label, render.plain_text(f"{details.error_type}: {details.message}")))
+        found.append((label, plain_text(f"{details.error_type}: {details.message}")))
         stack = [line.strip() for line in details.stack_trace.splitlines() if line.strip()]
-        found += [("", render.plain_text(line)) for line in stack[-_STACK_LINES:-1]]
+        found += [("", plain_text(line)) for line in stack[-_STACK_LINES:-1]]
         label, details = "caused by", details.cause
     return found
 

@@ -12,6 +12,7 @@ import orjson
 
 from wfq.analysis.spans import Span, spans_of
 from wfq.core.history import expand_history
+from wfq.logs import plain_text
 from wfq.storage import instances, membership
 from wfq_cli import completing, exits, render
 from wfq_cli.endings import State
@@ -173,7 +174,7 @@ def _rows(found: Traced, indent: str) -> Iterator[tuple[str, Span | str, str | N
 
 
 def _label(span: Span) -> str:
-    name = render.plain_text(span.name)
+    name = plain_text(span.name)
     match span.kind:
         case "activity" | "child":
             words = name

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from wfq.logs import plain_text
 from wfq_cli import render
 from wfq_cli.render import Column
 
@@ -64,7 +65,7 @@ def test_one_object_is_one_json_document_when_piped(capsys: pytest.CaptureFixtur
 
 
 def test_a_table_cannot_steer_the_terminal() -> None:
-    assert render.plain_text("a\x1b[2Jb\n") == "a\\x1b[2Jb\\n"
+    assert plain_text("a\x1b[2Jb\n") == "a\\x1b[2Jb\\n"
 
 
 def test_wide_characters_are_cut_by_columns() -> None:

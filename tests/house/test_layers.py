@@ -24,6 +24,7 @@ LAYERS = (
         "wfq.depends",
         "wfq.encryption",
         "wfq.jsonform",
+        "wfq.logs",
         "wfq.naming",
         "wfq.registry",
         "wfq.rules",

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from wfq_workers.backoff import LONGEST_S, Backoff, escaped, one_line
+from wfq_workers.backoff import LONGEST_S, Backoff, one_line
 
 log = logging.getLogger("wfq.test")
 
@@ -50,8 +50,3 @@ def test_one_line_is_bounded_whatever_the_error() -> None:
     assert len(one_line(ValueError("x" * 10_000))) < 400
     assert one_line(Unprintable()) == "Unprintable: its message cannot be shown"
     assert one_line(ValueError()) == "ValueError"
-
-
-def test_control_characters_are_escaped() -> None:
-    assert escaped("a\r\n\x1b[0m\u202e\ud800") == "a\\r\\n\\x1b[0m\\u202e\\ud800"
-    assert escaped("Grüße") == "Grüße"

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 
 from wfq.core.events import Failure
+from wfq.logs import plain_text
 
 #: Seconds before the second attempt.
 FIRST_S = 0.05
@@ -75,20 +76,13 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     except Exception:
         text = "its message cannot be shown"
     shown = text if len(text) <= limit else text[: limit - 3] + "..."
-    return escaped(f"{type(error).__name__}: {shown}" if shown else type(error).__name__)
-
-
-def escaped(text: str) -> str:
-    """Return `text` with control characters as escapes, so that it cannot forge log lines."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return plain_text(f"{type(error).__name__}: {shown}" if shown else type(error).__name__)
 
 
 def told(failure: Failure) -> str:
     """Return a failure's type and message in one bounded line that cannot forge others."""
-    kind = escaped(failure["type"])
+    kind = plain_text(failure["type"])
     message = " ".join(str(failure["message"])[: 2 * _SHOWN].split())
     if not message:
         return kind
-    return f"{kind}: {escaped(message if len(message) <= _SHOWN else message[:_SHOWN] + '...')}"
+    return f"{kind}: {plain_text(message if len(message) <= _SHOWN else message[:_SHOWN] + '...')}"

@@ -22,6 +22,7 @@ from typing import Any
 
 import orjson
 
+from wfq import logs
 from wfq.activity_context import Facts
 from wfq.codec import Codec
 from wfq.depends import DependencyScope
@@ -80,12 +81,14 @@ class ChildProgram:
         try:
             delivery = (_NO_STREAM, b"", request["instance"], request["message"].encode(), 1)
             attempt = self._attempt = Attempt(delivery, 0.0)
+            logs.ACTIVITY.set(attempt)
             # The worker has the span; what is started from here belongs to its trace.
             with traced(None, attempt):
                 return ["done", self._run(self._handler(request), attempt)]
         except BaseException as exc:
             return ["failed", *failure_of(exc)]
         finally:
+            logs.ACTIVITY.set(None)
             self._attempt = None
 
     def _run(self, handler: Handler, attempt: Attempt) -> Any:
@@ -156,5 +159,5 @@ def main() -> None:
     # the worker, which lets running activities finish first.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    logging.basicConfig(level=int(sys.argv[2]))
+    logging.basicConfig(handlers=[logs.handler(sys.argv[3])], level=int(sys.argv[2]))
     ChildProgram(Connection(int(sys.argv[1]))).serve()

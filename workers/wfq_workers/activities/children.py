@@ -23,6 +23,7 @@ import orjson
 from wfq.core.events import Failure
 from wfq.core.failures import make_failure
 from wfq.errors import ConfigurationError
+from wfq.logs import form_in_use
 from wfq_workers.activities.attempt import Attempt
 
 log = logging.getLogger("wfq.activity")
@@ -54,7 +55,7 @@ class Child:
         level = logging.getLogger().getEffectiveLevel()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(level)],
+                [sys.executable, "-c", _COMMAND, str(theirs.fileno()), str(level), form_in_use()],
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},

@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable
 
+from wfq.logs import ACTIVITY
 from wfq_workers.activities.packs import Job
 
 log = logging.getLogger("wfq.activity")
@@ -109,6 +110,8 @@ class ThreadPool:
 
     def _park(self, lock: threading.Lock) -> None:
         """Wait to be woken, unless there is something to do after all."""
+        # Not after each attempt: the next one takes its place, and that is enough.
+        ACTIVITY.set(None)
         self._parked.append(lock)
         # What came before the lock was in place has woken nobody.
         if self._jobs or self._closed:

@@ -12,6 +12,7 @@ import orjson
 
 from wfq import failpoints
 from wfq.errors import StorageError
+from wfq.logs import plain_text
 from wfq.storage.activities import Outcome, Unmark
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Delivery, MalformedMessage
@@ -26,7 +27,7 @@ from wfq_workers.activities.runner import Runner
 from wfq_workers.activities.store import ActivityStore
 from wfq_workers.activities.suspects import Suspects
 from wfq_workers.activities.wires import ReadWire
-from wfq_workers.backoff import Backoff, escaped, one_line
+from wfq_workers.backoff import Backoff, one_line
 from wfq_workers.metrics.counts import ActivityCounts
 
 log = logging.getLogger("wfq.activity")
@@ -250,9 +251,9 @@ class Reader:
         if not (attempt.extra or {}).get("unknown"):
             log.warning(
                 "no activity %r in this program; instance %s waits for a worker that has it",
-                escaped(attempt.name),
+                plain_text(attempt.name),
                 attempt.instance_id,
-                extra={"instance_id": attempt.instance_id, "activity": escaped(attempt.name)},
+                extra={"instance_id": attempt.instance_id, "activity": plain_text(attempt.name)},
             )
         grace_ms = int(self._options.unknown_grace_s * 1000)
         return outcomes.unknown(attempt, now_ms=self._store.now_ms(), grace_ms=grace_ms)
@@ -263,9 +264,9 @@ class Reader:
             "dropping entry %s of %s for instance %s: %s",
             entry_id.decode(),
             stream.key,
-            escaped(instance_id),
+            plain_text(instance_id),
             one_line(error),
-            extra={"instance_id": escaped(instance_id)},
+            extra={"instance_id": plain_text(instance_id)},
         )
         self._store.bury(stream, instance_id, message, one_line(error))
         if not packed:

@@ -15,6 +15,7 @@ import orjson
 from wfq.core.events import Failure, Payload
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadLocked
+from wfq.logs import ACTIVITY
 from wfq.registry import Registry
 from wfq.storage.activities import Completed, Outcome, Retry
 from wfq_workers.activities import outcomes
@@ -179,6 +180,7 @@ class Runner:
         """Run the attempt and return what to report of it. Raises: NotStarted."""
         handler = attempt.handler
         assert handler is not None
+        ACTIVITY.set(attempt)
         begin = time.monotonic()
         attempt.result = "completed"
         found: list[Outcome]
@@ -248,6 +250,7 @@ class Runner:
         assert attempt.handler is not None
         outcome: Completed | Retry | None
         result = "completed"
+        ACTIVITY.set(attempt)
         begin = time.monotonic()
         try:
             if attempt.options is not None:

@@ -18,9 +18,10 @@ from wfq.errors import (
     PayloadError,
     StorageError,
 )
+from wfq.logs import plain_text
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
-from wfq_workers.backoff import Backoff, escaped, one_line
+from wfq_workers.backoff import Backoff, one_line
 from wfq_workers.listening.counters import Counters
 from wfq_workers.listening.dead_letters import DeadLetter
 from wfq_workers.listening.intents import CompiledRule, Doer, Intent, Misfit, Raise, identified
@@ -60,7 +61,7 @@ class Courier:
         self._namespace = namespace
         self._counters = counters
         self._stop = stop
-        self._backoff = Backoff(log, f"delivery from {escaped(source)}")
+        self._backoff = Backoff(log, f"delivery from {plain_text(source)}")
 
     def deliver(
         self, raw: bytes, decode: Callable[[], Message], delivery_id: str | None = None
@@ -141,8 +142,8 @@ class Courier:
         """Log, count and keep a dead letter; False when stopped before it was kept."""
         log.warning(
             "rejected a message of %s: %s; it is kept as a dead letter",
-            escaped(self.source),
-            escaped(letter.reason),
+            plain_text(self.source),
+            plain_text(letter.reason),
         )
         self._counters.add(self.source, "rejected")
         command = letter.command(self._namespace)

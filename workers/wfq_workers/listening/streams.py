@@ -14,9 +14,10 @@ from typing import Any
 
 from wfq import failpoints
 from wfq.errors import StorageError
+from wfq.logs import plain_text
 from wfq.storage.link import SyncLink, Wire
 from wfq.storage.scripts import Argument
-from wfq_workers.backoff import Backoff, escaped
+from wfq_workers.backoff import Backoff
 from wfq_workers.listening.counters import Counters
 from wfq_workers.listening.courier import Courier
 from wfq_workers.listening.messages import decode_entry, raw_entry
@@ -72,7 +73,7 @@ class StreamSource:
         self._counters = counters
         self._stop = stop
         self._limit = limit
-        self._backoff = Backoff(log, f"reading {escaped(courier.source)}")
+        self._backoff = Backoff(log, f"reading {plain_text(courier.source)}")
         self._claim_at = 0.0
         self.ready = threading.Event()
 
@@ -168,7 +169,7 @@ class StreamSource:
             entries = [(row[0], _fields(row[1])) for row in rows if row and row[0]]
             if entries:
                 self._counters.add(self._courier.source, "claimed", len(entries))
-                log.info("took over %d entries of %s", len(entries), escaped(self._stream))
+                log.info("took over %d entries of %s", len(entries), plain_text(self._stream))
                 self._process(entries)
             if start == b"0-0":
                 break

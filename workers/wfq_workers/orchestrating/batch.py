@@ -24,12 +24,13 @@ from wfq.core.events import (
 from wfq.core.instance import Instance
 from wfq.core.turn import CONTINUED, FAILED, FINAL, STALLED, Turn
 from wfq.errors import StaleLease, TurnTooLarge
+from wfq.logs import plain_text
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Committed, InstanceCommit
 from wfq.storage.scripts import Call
 from wfq.storage.timers import wake_member
-from wfq_workers.backoff import escaped, one_line, told
+from wfq_workers.backoff import one_line, told
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
 from wfq_workers.orchestrating.inline import MOST_TURNS
@@ -343,7 +344,7 @@ class Batch:
             log.warning(
                 "instance %s of %s has consumed %d events since it last continued as new, of at "
                 "most %d: call ctx.continue_as_new() in time",
-                instance.id, escaped(instance.name), instance.length,
+                instance.id, plain_text(instance.name), instance.length,
                 self.partition.engine.host.limits.history_events,
                 extra={"instance_id": instance.id},
             )  # fmt: skip
@@ -360,7 +361,7 @@ class Batch:
         log.warning(
             "instance %s waits for code: %s; %s",
             instance.id,
-            escaped(reason),
+            plain_text(reason),
             then,
             extra={"instance_id": instance.id},
         )

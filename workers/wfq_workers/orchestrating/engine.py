@@ -9,6 +9,7 @@ import threading
 from dataclasses import dataclass, field
 from time import monotonic
 
+from wfq import logs
 from wfq.core.instance import Instance
 from wfq.core.ports import Host, TurnAborted
 from wfq.storage import scripts
@@ -119,6 +120,14 @@ class TurnWatch:
         """Code is run from here on, by the calling thread."""
         self._thread_id = threading.get_ident()
         self._running = True
+        logs.TURNS.set(self)
+
+    def running(self) -> tuple[str, str | None] | None:
+        """Id and workflow of the instance whose code runs; no workflow while it is loaded."""
+        instance, name = self._instance, self._name
+        if not name:
+            return None
+        return name, None if instance is None else instance.name
 
     def turn(self, instance: Instance) -> None:
         """A turn of the instance starts now; the one before it has come back."""
@@ -142,6 +151,7 @@ class TurnWatch:
 
     def end(self) -> None:
         """No code is running; after this no abort reaches the thread."""
+        logs.TURNS.set(None)
         if self._instance is not None:
             self._durations.add(monotonic() - self._started)
         with self._lock:

@@ -27,6 +27,7 @@ from wfq.core.ports import TurnAborted
 from wfq.core.turn import Turn
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadLocked
+from wfq.logs import ACTIVITY
 from wfq.registry import Registry
 from wfq.storage import timers
 from wfq.storage.activities import Completed
@@ -108,6 +109,7 @@ class InlineActivities:
         """One attempt's outcome; None leaves it to a worker."""
         handler = self._handlers[attempt.name]
         attempt.handler = handler
+        ACTIVITY.set(attempt)
         try:
             payload = handler.run(attempt)
             limit_ms = attempt.start_to_close_ms
@@ -122,6 +124,7 @@ class InlineActivities:
         except BaseException as exc:
             failure, names = failure_of(exc)
         finally:
+            ACTIVITY.set(None)
             attempt.context = None
         log.warning(
             "inline activity %r of instance %s failed: %s",
