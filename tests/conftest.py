@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import uuid
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ def anyio_backend() -> str:
 def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(is_setting, list(os.environ)):
         monkeypatch.delenv(name)
+
+
+def pytest_configure() -> None:
+    # What a shell starts in the background ignores it, and so would every process of the tests.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
