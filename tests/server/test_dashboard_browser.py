@@ -2,67 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from tests.server.pages import Pages, hostile_instances, order, waiting
+from tests.server.tabs import Tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
-
-#: Milliseconds that a page may take to show what is waited for.
-PATIENCE_MS = 15_000
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Any]:
-    """A browser; closed with the module, since its driver keeps an event loop in the thread."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    path = os.environ.get("WFQ_CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        pytest.skip("needs chromium: apt-get install chromium, or name one in WFQ_CHROMIUM")
-    # Root has no sandbox; what is opened here is our own.
-    flags = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=flags)
-        yield browser
-        browser.close()
-
-
-class Tab:
-    """A page of the browser; what goes wrong in it is kept."""
-
-    def __init__(self, browser: Any, base: str, **options: Any) -> None:
-        self.context = browser.new_context(base_url=base, **options)
-        self.context.set_default_timeout(PATIENCE_MS)
-        self.page = self.context.new_page()
-        self.wrong: list[str] = []
-        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
-        self.page.on("dialog", lambda dialog: self.wrong.append(f"dialog {dialog.message}"))
-        self.page.on("console", self._said)
-
-    def _said(self, message: Any) -> None:
-        if message.type == "error" and "404" not in message.text:
-            self.wrong.append(message.text)
-
-    def open(self, path: str) -> Any:
-        self.page.goto(f"/ui{path}")
-        return self.page
-
-    def has(self, text: str) -> None:
-        """Wait until the page shows a text."""
-        self.page.get_by_text(text).first.wait_for()
-
-
-@pytest.fixture
-def tab(chromium: Any, pages: Pages) -> Iterator[Tab]:
-    made = Tab(chromium, pages.base)
-    yield made
-    made.context.close()
 
 
 @pytest.mark.usefixtures("workers")

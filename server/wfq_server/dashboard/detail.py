@@ -23,7 +23,6 @@ from wfq_server import parameters
 from wfq_server.dashboard import payloads, why
 from wfq_server.dashboard.desk import Desk, origin
 from wfq_server.dashboard.forms import raise_lines
-from wfq_server.dashboard.instances import stream
 from wfq_server.dashboard.source import Published
 from wfq_server.dashboard.timeline import make_timeline
 from wfq_server.dashboard.wording import epoch_ms, moment
@@ -50,10 +49,6 @@ class Detail:
     async def now(self, request: Request) -> Response:
         """The part that changes."""
         return self._desk.page(request, "_instance.html", **await self._values(request))
-
-    async def live(self, request: Request) -> Response:
-        """Server-sent events: this instance has changed."""
-        return stream(self._desk, parameters.instance_id(request))
 
     async def _values(self, request: Request) -> dict[str, Any]:
         source = self._desk.source

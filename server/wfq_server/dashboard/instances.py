@@ -8,7 +8,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from wfq.durations import parse_duration
 from wfq.errors import WfqError
@@ -17,7 +17,6 @@ from wfq.management.state import WorkflowStatus
 from wfq.storage.instances import INDEXED
 from wfq_server.dashboard.desk import Desk
 from wfq_server.errors import ApiError
-from wfq_server.watching import MAX_WAITS
 
 #: Rows of a page.
 ROWS = 50
@@ -76,7 +75,7 @@ def _moment(text: str | None) -> datetime | None:
 
 
 class Instances:
-    """The list, its parts that are swapped in, and the stream that says when."""
+    """The list, and its parts that are swapped in."""
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
@@ -136,10 +135,6 @@ class Instances:
             filters=filters,
         )
 
-    async def live(self, request: Request) -> Response:
-        """Server-sent events: something has changed."""
-        return stream(self._desk, None)
-
 
 _ORDER = tuple(
     status
@@ -148,19 +143,3 @@ _ORDER = tuple(
     )
     if status in INDEXED
 )  # fmt: skip
-
-
-def stream(desk: Desk, instance_id: str | None) -> Response:
-    """Return a stream that says when an instance, or any, has changed."""
-    if desk.metrics.waiting >= MAX_WAITS:
-        raise ApiError(503, "ERR_TOO_MANY_REQUESTS", "too many pages are open already")
-
-    async def counted() -> Any:
-        desk.metrics.waiting += 1
-        try:
-            async for event in desk.pulse.events(instance_id):
-                yield event
-        finally:
-            desk.metrics.waiting -= 1
-
-    return StreamingResponse(counted(), media_type="text/event-stream")

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+
+import orjson
 
 from wfq.errors import WfqError
 from wfq.storage.channels import AsyncSubscriber
@@ -15,8 +17,10 @@ log = logging.getLogger("wfq.server")
 
 #: Seconds between two words to one page: what people can follow, and what redrawing costs.
 THROTTLE_S = 1.0
-#: Seconds of silence after which a comment keeps the stream open, and pages look anyway.
+#: Seconds of silence after which pages look anyway, which also keeps the stream open.
 HEARTBEAT_S = 15.0
+#: The topic that changes with every instance. No instance has it as its id.
+ANY = ""
 #: Seconds until a lost subscription is tried again.
 _RETRY_S = 2.0
 
@@ -36,47 +40,50 @@ class Pulse:
         #: Ids that changed of late, with the count at that time.
         self._changed: dict[str, int] = {}
 
-    async def events(self, instance_id: str | None = None) -> AsyncIterator[bytes]:
-        """Yield ``changed`` events: at any change, or at those of one instance; throttled."""
+    async def events(self, topics: Sequence[str]) -> AsyncIterator[bytes]:
+        """Yield ``changed`` events whose data is the JSON list of the topics that changed.
+
+        A topic is the id of an instance, or `ANY`. Throttled. The first names all of them.
+        """
         self._lookers += 1
         if self._task is None:
             self._task = asyncio.create_task(self._listen())
-        # The first word comes at once: something may have changed since the page was made.
+        # The first word comes at once: something may have changed since the pages were made.
         seen = -1
         try:
             yield b"retry: 2000\n\n"
             while not self._draining.is_set():
-                if await self._changes(seen, instance_id):
-                    seen = self._count
-                    yield b"event: changed\ndata: 1\n\n"
+                changed = await self._changes(seen, topics)
+                seen = self._count
+                # A subscription can be cut in silence: now and then pages look anyway.
+                yield b"event: changed\ndata: %b\n\n" % orjson.dumps(changed or list(topics))
+                if changed:
                     with suppress(TimeoutError):
                         await asyncio.wait_for(self._draining.wait(), THROTTLE_S)
-                else:
-                    # A subscription can be cut in silence: now and then a page looks anyway.
-                    seen = self._count
-                    yield b": still here\n\nevent: changed\ndata: 0\n\n"
         finally:
             self._lookers -= 1
             if not self._lookers and self._task is not None:
                 self._task.cancel()
                 self._task = None
 
-    async def _changes(self, seen: int, instance_id: str | None) -> bool:
-        """Wait for a change after `seen`; False after a while without one."""
+    async def _changes(self, seen: int, topics: Sequence[str]) -> list[str]:
+        """Wait until a topic changes after `seen`; an empty list after a while without one."""
 
-        def changed() -> bool:
-            if self._draining.is_set():
-                return True
-            if instance_id is None:
-                return self._count > seen
-            return max(self._missed, self._changed.get(instance_id, 0)) > seen
+        def changed() -> list[str]:
+            return [topic for topic in topics if self._last_change(topic) > seen]
 
         try:
             async with self._tick:
-                await asyncio.wait_for(self._tick.wait_for(changed), HEARTBEAT_S)
+                await asyncio.wait_for(
+                    self._tick.wait_for(lambda: self._draining.is_set() or changed()), HEARTBEAT_S
+                )
         except TimeoutError:
-            return False
-        return True
+            return []
+        return changed()
+
+    def _last_change(self, topic: str) -> int:
+        """The count at the last change of a topic, as far as that was heard."""
+        return self._count if topic == ANY else max(self._missed, self._changed.get(topic, 0))
 
     async def _listen(self) -> None:
         waker = asyncio.create_task(self._wake_at_the_end())
@@ -113,7 +120,10 @@ class Pulse:
             # A channel is listened to from here on; what came before was not heard.
             self._missed = self._count
         for word in (notice.data or b"").decode("utf-8", "replace").split():
-            self._changed[word.removeprefix("!")] = self._count
+            instance_id = word.removeprefix("!")
+            # The latest stand at the end: those at the beginning are forgotten first.
+            self._changed.pop(instance_id, None)
+            self._changed[instance_id] = self._count
         while len(self._changed) > 10_000:
             self._changed.pop(next(iter(self._changed)))
         async with self._tick:

@@ -13,6 +13,7 @@ from wfq_server.dashboard.entrance import Entrance
 from wfq_server.dashboard.fleet import Fleet
 from wfq_server.dashboard.home import Home
 from wfq_server.dashboard.instances import Instances
+from wfq_server.dashboard.live import Live
 from wfq_server.dashboard.workflows import Workflows
 from wfq_server.errors import as_api_error
 from wfq_server.guard import OPERATION
@@ -26,6 +27,7 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
     """Return the routes of all pages."""
     instances, detail, actions = Instances(desk), Detail(desk), Actions(desk)
     workflows, fleet, home, entrance = Workflows(desk), Fleet(desk), Home(desk), Entrance(desk)
+    live = Live(desk)
     pages: list[tuple[str, str, Handler, Role | None]] = [
         ("GET", "/", home.page, "read"),
         ("GET", "/rates", home.rates, "read"),
@@ -35,11 +37,10 @@ def dashboard_routes(desk: Desk) -> list[BaseRoute]:
         ("GET", "/instances", instances.page, "read"),
         ("GET", "/instances/rows", instances.rows, "read"),
         ("GET", "/instances/counts", instances.counts, "read"),
-        ("GET", "/live", instances.live, "read"),
+        ("GET", "/live", live.follow, "read"),
         ("POST", "/act", actions.act, "operate"),
         ("GET", "/instances/{id}", detail.page, "read"),
         ("GET", "/instances/{id}/now", detail.now, "read"),
-        ("GET", "/instances/{id}/live", detail.live, "read"),
         ("GET", "/instances/{id}/history", detail.history, "read"),
         ("GET", "/instances/{id}/history.json", detail.download, "read"),
         ("POST", "/instances/{id}/raise", actions.raise_event, "operate"),

@@ -148,13 +148,57 @@
     focused = null;
     if (again) { again.focus({ preventScroll: true }); }
   });
-  // A page that nobody looks at asks for nothing; when it is looked at again, it is brought up to date.
+  // --- live parts: told by a worker that all pages share (live.js), while somebody looks
+  //: Milliseconds between looks where the browser has no such workers.
+  var LOOK_MS = 3000;
+  //: Milliseconds between words to that worker that somebody still looks.
+  var WORD_MS = 15000;
+  // Stands in for the EventSource that htmx would open for each page.
+  function Following(url) {
+    var topic = new URL(url, location.href).searchParams.get("of") || "";
+    var listeners = new Set(), timer = null, port = null, gone = false;
+    var words = setInterval(function () { if (!document.hidden) { say(true); } }, WORD_MS);
+    this.readyState = 1;
+    this.addEventListener = function (_, listener) { listeners.add(listener); };
+    this.removeEventListener = function (_, listener) { listeners.delete(listener); };
+    function changed() {
+      if (!document.hidden) { listeners.forEach(function (listener) { listener(new Event("changed")); }); }
+    }
+    function say(visible) { if (port && !gone) { port.postMessage({ topic: topic, visible: visible }); } }
+    function shown() { say(!document.hidden); changed(); }
+    function back(event) { if (event.persisted) { gone = false; shown(); } }
+    function left() { if (port) { port.postMessage(null); } gone = true; }
+    function lookNowAndThen() { port = null; timer = timer || setInterval(changed, LOOK_MS); }
+    try {
+      var worker = new SharedWorker(document.body.dataset.live);
+      worker.onerror = lookNowAndThen;
+      port = worker.port;
+      port.onmessage = changed;
+      say(!document.hidden);
+    } catch (_) { lookNowAndThen(); }
+    document.addEventListener("visibilitychange", shown);
+    // A page that comes back from the browser's memory has to follow again.
+    window.addEventListener("pagehide", left);
+    window.addEventListener("pageshow", back);
+    this.close = function () {
+      this.readyState = 2;
+      left();
+      clearInterval(timer);
+      clearInterval(words);
+      document.removeEventListener("visibilitychange", shown);
+      window.removeEventListener("pagehide", left);
+      window.removeEventListener("pageshow", back);
+    };
+  }
+  htmx.createEventSource = function (url) { return new Following(url); };
+  // A page that nobody looks at asks for nothing; what it would have asked for comes when it is looked at.
   document.addEventListener("htmx:beforeRequest", function (event) {
-    if (document.hidden && event.detail.elt.getAttribute("hx-trigger")) { event.preventDefault(); stale = true; }
+    if (document.hidden && event.detail.elt.getAttribute("hx-trigger")) { event.preventDefault(); }
   });
-  var stale = false;
   document.addEventListener("visibilitychange", function () {
-    if (!document.hidden && stale) { stale = false; location.reload(); }
+    if (document.hidden) { return; }
+    tellTimes();
+    document.querySelectorAll('[hx-trigger*="looked-at"]').forEach(function (part) { htmx.trigger(part, "looked-at"); });
   });
   // The stream of an instance that has ended says nothing more, and its form makes no sense.
   document.addEventListener("htmx:afterSettle", function () {
