@@ -28,7 +28,8 @@ def test_the_function_begins_anew_with_the_new_input() -> None:
     assert world.output == [3, 3]
     birth = world.records[0]
     assert birth[:5] == ["B", world.now_ms - 10, INC, 3, "workflow"]
-    assert birth[7] == {"tags": {"a": "b"}, "created": START_MS}
+    assert birth[7]["tags"] == {"a": "b"}
+    assert birth[7]["created"] == START_MS
 
 
 def test_an_eternal_workflow_stays_flat() -> None:
@@ -243,3 +244,23 @@ def test_any_input_is_passed_on(value: Any) -> None:
     world.start()
 
     assert world.output == ("default" if value is None else value)
+
+
+def test_a_generation_tells_when_the_last_ones_before_it_began_and_ended() -> None:
+    def count(ctx: WorkflowContext, number: int) -> Flow:
+        yield ctx.call_activity("work")
+        ctx.continue_as_new(number + 1)
+
+    world = World(count, 0)
+    sizes = []
+    for _ in range(25):
+        world.start()
+        world.turn(world.done(0))
+        sizes.append(len(world.records[0][7]["gens"]))
+
+    told = world.records[0][7]["gens"]
+    assert sizes == [*range(1, 11), *[10] * 15]
+    assert [gen for gen, *_ in told] == list(range(15, 25))
+    assert all(turns == 2 for *_, turns in told)
+    # Each began when the one before it ended.
+    assert [began for _, began, *_ in told[1:]] == [ended for _, _, ended, _ in told[:-1]]

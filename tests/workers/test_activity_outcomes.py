@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import orjson
@@ -57,7 +58,42 @@ def test_a_retry_carries_the_next_number_and_the_heartbeat() -> None:
     assert message[1] == 2
     assert message[5] == ["A", 4, "charge", {"n": 1}, one.options]
     # Deliveries are those of one attempt.
-    assert message[6] == {"hb": {"row": 1}}
+    assert message[6] == {
+        "hb": {"row": 1}, "past": [[1000, 1000]], "error": ["ValueError", "no"],
+    }  # fmt: skip
+
+
+def test_attempts_keep_when_they_began_and_ended_and_the_first_says_nothing() -> None:
+    options = {"r": retry(3).to_opts()}
+    first = attempt(options=options)
+    first.started_at = time.monotonic() - 2
+    second = attempt(number=2, options=options, extra=message_of(failing(first))[6])
+    ((began_ms, ended_ms),) = second.extra["past"]
+
+    done = orjson.loads(outcomes.succeeded(second, 42, 5000).event)
+    lost = orjson.loads(outcomes.worker_lost(second).event)
+    last = make_failure("ValueError", "no", non_retryable=True)
+    failed = outcomes.failed(second, last, (), now_ms=5000, rand=lambda: 0.5)
+    assert isinstance(failed, Completed)
+    final = orjson.loads(failed.event)
+
+    assert ended_ms == 1000
+    assert -1500 < began_ms <= -1000
+    assert done == ["C", 4, "nonce", 42, 2, [[began_ms, 1000], [5000, 5000]]]
+    assert final[4:] == done[4:]
+    assert lost[4:] == [2, [[began_ms, 1000]]]
+
+
+def test_of_many_attempts_the_last_are_kept_and_long_errors_are_cut() -> None:
+    one = attempt(options={"r": retry(99).to_opts()}, extra={"past": [[1, 2]] * 20})
+
+    outcome = outcomes.failed(
+        one, make_failure("ValueError", "x" * 9000), (), now_ms=9, rand=lambda: 0.5
+    )
+
+    message = message_of(outcome)
+    assert message[6]["past"] == [[1, 2]] * 19 + [[9, 9]]
+    assert len(message[6]["error"][1]) == 500
 
 
 def test_the_retry_timeout_counts_from_the_scheduling() -> None:

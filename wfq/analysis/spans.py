@@ -31,6 +31,7 @@ class Span:
 
     kind: that of a step of a graph. `dropped`: open when the instance ended. given, result,
     failure: payloads as stored. due_ms: of a timer or timeout. attempts: None where not told.
+    attempt_times: when the last of several attempts began and ended, as far as that is known.
     index: that of the event that opened it. target: the child, or where an event was sent to.
     """
 
@@ -42,6 +43,7 @@ class Span:
     end_ms: int | None = None
     state: SpanState = "open"
     attempts: int | None = None
+    attempt_times: list[tuple[int, int]] = field(default_factory=list)
     given: Any = None
     result: Any = None
     failure: Any = None
@@ -133,6 +135,7 @@ def _close(span: Span, state: SpanState, event: HistoryEvent) -> None:
     span.state = state
     span.end_ms = event.time_ms
     span.attempts = event.fields.get("attempts")
+    span.attempt_times = [(began, ended) for began, ended in event.fields.get("attempt_times", ())]
     if "result" in event.fields:
         span.result = event.fields["result"]
     span.failure = event.fields.get("failure")

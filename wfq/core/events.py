@@ -22,7 +22,10 @@ History is a list: the birth record, then one turn record per turn::
     ["B", created_ms, inc, gen, name, input, parent, extra]
     ["T", now_ms, nonce, [events consumed], [actions decided], extra]
 
-``parent`` is null or ``[parent_id, parent_inc, task_id, nonce]``.
+``parent`` is null or ``[parent_id, parent_inc, task_id, nonce]``. Where a task took several
+attempts, its event ends with their number and, of the last ones, when each began and ended:
+``attempts, [[began_ms, ended_ms], ...]``. The ``extra`` of a birth record that continues as new
+has the same of the last generations: ``"gens": [[gen, began_ms, ended_ms, turns], ...]``.
 """
 
 from __future__ import annotations

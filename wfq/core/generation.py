@@ -15,6 +15,8 @@ from wfq.core.ports import Executor, Host
 from wfq.core.turn import COMPLETED, CONTINUED, FAILED, RUNNING, TERMINATED, Turn
 from wfq.errors import PayloadError
 
+#: Earlier generations that a birth record tells of: a loop without an end must not grow.
+GENERATIONS_KEPT = 10
 #: Stands for the turn before the first.
 _NO_TURN = Turn(0, 0, "", RUNNING)
 
@@ -267,6 +269,8 @@ class Generation:
         extra.setdefault("created", self.birth[ev.B_CREATED])
         for key in ("carried", "ids", "noinput", "seed"):
             extra.pop(key, None)
+        ended = [self.gen, self.birth[ev.B_CREATED], turn.now_ms, self.turns]
+        extra["gens"] = [*(extra.get("gens") or ())[1 - GENERATIONS_KEPT :], ended]
         if carried:
             extra["carried"] = carried
         if self._recent:

@@ -65,6 +65,8 @@ def _birth(record: Record) -> Iterator[_Entry]:
         fields["parent_instance_id"] = record[ev.B_PARENT][0]
     if record[ev.B_GEN]:
         fields["continued_as_new_count"] = record[ev.B_GEN]
+    if extra.get("gens"):
+        fields["earlier_generations"] = extra["gens"]
     for key in ("version", "tags"):
         if extra.get(key):
             fields[key] = extra[key]
@@ -129,6 +131,8 @@ def _outcome(event: Event, action: Action | None) -> _Entry:
     fields["failure" if failed else "result"] = event[3]
     if len(event) > 4 and event[4] is not None:
         fields["attempts"] = event[4]
+        if len(event) > 5:
+            fields["attempt_times"] = event[5]
     subject = "ChildWorkflow" if child else "Task"
     return f"{subject}{'Failed' if failed else 'Completed'}", fields
 

@@ -105,7 +105,7 @@ class Attempt:
         self.heartbeat_details: Any = None
         #: Monotonic seconds of the read or of the last renewal of the lease.
         self.kept_at: float = now
-        #: Monotonic seconds at which the function was entered; 0 before.
+        #: Monotonic seconds at which the function was entered, or its process asked for; 0 before.
         self.started_at: float = 0.0
         #: Monotonic seconds of the last heartbeat.
         self.beat_at: float = 0.0

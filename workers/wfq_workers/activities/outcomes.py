@@ -1,8 +1,10 @@
-"""What becomes of an attempt: the values that are reported to Redis. Pure functions."""
+"""What becomes of an attempt: the values that are reported to Redis."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
@@ -15,13 +17,16 @@ from wfq_workers.activities.attempt import Attempt
 #: Longest wait in ms between two looks for a worker that knows an activity's name.
 UNKNOWN_LONGEST_MS = 10_000
 UNKNOWN_SHORTEST_MS = 250
+#: Attempts whose times are kept, the last ones, and characters of the last error that are.
+TIMES_KEPT = 20
+ERROR_KEPT = 500
 
 
-def succeeded(attempt: Attempt, result: Payload) -> Completed:
-    """The function returned `result`, already encoded."""
+def succeeded(attempt: Attempt, result: Payload, ended_ms: int | None = None) -> Completed:
+    """The function returned `result`, already encoded; `ended_ms`: when, for a further attempt."""
     event = ["C", attempt.task_id, attempt.nonce, result]
     if attempt.number > 1:
-        event.append(attempt.number)
+        event += _attempts(attempt, ended_ms)
     return _final(attempt, orjson.dumps(event))
 
 
@@ -35,15 +40,22 @@ def failed(
 ) -> Completed | Retry:
     """The attempt failed: the next one if the policy grants it, else the final failure.
 
-    `names` are those of the error's class and its bases, for the policy's `non_retryable`.
+    `names` are those of the error's class and its bases, for the policy's `non_retryable`. What
+    failed and when goes along with the message: nothing else of an attempt is kept.
     """
     delay_ms = None
     policy = attempt.retry
     if policy is not None and is_retryable(policy, failure, names):
         delay_ms = next_delay_ms(policy, attempt.number, now_ms - attempt.scheduled_ms, rand)
     if delay_ms is None:
-        return _final(attempt, _failure_event(attempt, failure))
-    message = attempt.message(number=attempt.number + 1, deliveries=None, unknown=None)
+        return _final(attempt, _failure_event(attempt, failure, now_ms))
+    message = attempt.message(
+        number=attempt.number + 1,
+        deliveries=None,
+        unknown=None,
+        past=_times(attempt, now_ms),
+        error=[str(failure["type"])[:ERROR_KEPT], str(failure["message"])[:ERROR_KEPT]],
+    )
     return _later(attempt, delay_ms, message)
 
 
@@ -146,11 +158,29 @@ def timed_out(attempt: Attempt, limit_ms: int, *, heartbeat: bool) -> Failure:
     return make_failure("ActivityTimeout", message)
 
 
-def _failure_event(attempt: Attempt, failure: Failure) -> bytes:
+def _failure_event(attempt: Attempt, failure: Failure, ended_ms: int | None = None) -> bytes:
     event = ["X", attempt.task_id, attempt.nonce, failure]
     if attempt.number > 1:
-        event.append(attempt.number)
+        event += _attempts(attempt, ended_ms)
     return orjson.dumps(event)
+
+
+def _attempts(attempt: Attempt, ended_ms: int | None) -> list[Any]:
+    """What the event says of a task that took several attempts: how many, and their times."""
+    times = _times(attempt, ended_ms)
+    return [attempt.number, times] if times else [attempt.number]
+
+
+def _times(attempt: Attempt, ended_ms: int | None) -> list[list[int]]:
+    """When the attempts so far began and ended (server ms), the oldest first.
+
+    Without `ended_ms` this one has not run.
+    """
+    times: list[list[int]] = list((attempt.extra or {}).get("past") or ())
+    if ended_ms is not None:
+        ran_s = time.monotonic() - attempt.started_at if attempt.started_at else 0.0
+        times.append([ended_ms - round(ran_s * 1000), ended_ms])
+    return times[-TIMES_KEPT:]
 
 
 def _unknown_note(attempt: Attempt, why: str) -> Note:

@@ -181,7 +181,7 @@ class Runner:
         handler = attempt.handler
         assert handler is not None
         ACTIVITY.set(attempt)
-        begin = time.monotonic()
+        attempt.started_at = begin = time.monotonic()
         attempt.result = "completed"
         found: list[Outcome]
         try:
@@ -192,7 +192,9 @@ class Runner:
                     self._watch_timeouts(attempt)
                 payload = self._run_here(handler, attempt)
                 handler.pace.note(time.monotonic() - begin)
-            found = [outcomes.succeeded(attempt, payload)]
+            # The time is of interest where there were others before.
+            ended_ms = None if attempt.number == 1 else self._now_ms()
+            found = [outcomes.succeeded(attempt, payload, ended_ms)]
         except ChildFailed as exc:
             found = self._ended(attempt, self._failed(attempt, exc.failure, exc.names))
         except NotStarted:
@@ -251,7 +253,7 @@ class Runner:
         outcome: Completed | Retry | None
         result = "completed"
         ACTIVITY.set(attempt)
-        begin = time.monotonic()
+        attempt.started_at = begin = time.monotonic()
         try:
             if attempt.options is not None:
                 self._watch_timeouts(attempt)
@@ -260,7 +262,8 @@ class Runner:
             else:
                 with traced(self._tracer, attempt):
                     payload = await attempt.handler.run_async(attempt)
-            outcome = outcomes.succeeded(attempt, payload)
+            ended_ms = None if attempt.number == 1 else self._now_ms()
+            outcome = outcomes.succeeded(attempt, payload, ended_ms)
         except PayloadLocked as exc:
             attempt.result = ""
             self._finish(attempt, self._locked(attempt, exc))

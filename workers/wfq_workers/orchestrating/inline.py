@@ -110,6 +110,7 @@ class InlineActivities:
         handler = self._handlers[attempt.name]
         attempt.handler = handler
         ACTIVITY.set(attempt)
+        attempt.started_at = attempt.kept_at
         try:
             payload = handler.run(attempt)
             limit_ms = attempt.start_to_close_ms
