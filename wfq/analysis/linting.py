@@ -12,9 +12,10 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from wfq.analysis.parsing import parse
+from wfq.analysis.syntax import FunctionNode, first_line
 
 _TIME = "use ctx.current_utc_datetime"
 _RANDOM = "use ctx.random"
@@ -146,7 +147,11 @@ def lint_source(source: bytes | str, path: str, lines: Iterable[int]) -> Iterato
     module = parse(source, path)
     wanted = set(lines)
     names = dict(_imported(ast.walk(module)))
-    workflows = [node for node in ast.walk(module) if _is_function(node) and _first(node) in wanted]
+    workflows = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, FunctionNode) and first_line(node) in wanted
+    ]
     for function in _with_callees(workflows, module):
         who = f"workflow {function.name!r}"
         if function not in workflows:
@@ -160,20 +165,9 @@ def lint_source(source: bytes | str, path: str, lines: Iterable[int]) -> Iterato
             yield Finding(path, line, f"{who} {what}", remedy)
 
 
-_Function = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def _is_function(node: ast.AST) -> TypeGuard[_Function]:
-    return isinstance(node, _Function)
-
-
-def _first(node: _Function) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
-
-
-def _with_callees(workflows: list[_Function], module: ast.Module) -> list[_Function]:
+def _with_callees(workflows: list[FunctionNode], module: ast.Module) -> list[FunctionNode]:
     """Return workflows and the module's functions that they call: these run within a turn, too."""
-    there = {node.name: node for node in module.body if _is_function(node)}
+    there = {node.name: node for node in module.body if isinstance(node, FunctionNode)}
     found = list(workflows)
     for function in found:
         for node in _body(function):
@@ -184,7 +178,7 @@ def _with_callees(workflows: list[_Function], module: ast.Module) -> list[_Funct
     return found
 
 
-def _body(function: _Function) -> Iterator[ast.AST]:
+def _body(function: FunctionNode) -> Iterator[ast.AST]:
     for statement in function.body:
         yield from ast.walk(statement)
 
@@ -193,7 +187,7 @@ def _body(function: _Function) -> Iterator[ast.AST]:
 _Flaw = tuple[int, str, str]
 
 
-def _in_function(function: _Function, names: Mapping[str, str]) -> Iterator[_Flaw]:
+def _in_function(function: FunctionNode, names: Mapping[str, str]) -> Iterator[_Flaw]:
     for node in _body(function):
         if isinstance(node, ast.Call):
             name = _full_name(node.func, names)
@@ -214,7 +208,7 @@ _SET_METHODS = frozenset(("union", "intersection", "difference", "symmetric_diff
 _ORDERED = frozenset(("list", "tuple", "enumerate", "iter", "zip", "map", "filter", "join"))
 
 
-def _orders(function: _Function) -> Iterator[_Flaw]:
+def _orders(function: FunctionNode) -> Iterator[_Flaw]:
     """Yield where something goes through a set in its order."""
     sets = _set_names(function)
     calm: set[ast.AST] = set()
@@ -247,7 +241,7 @@ def _called(node: ast.Call) -> str:
     return func.id if isinstance(func, ast.Name) else getattr(func, "attr", "")
 
 
-def _set_names(function: _Function) -> set[str]:
+def _set_names(function: FunctionNode) -> set[str]:
     """Names that are bound to sets only."""
     bound: dict[str, bool] = {}
     for node in _body(function):
@@ -288,7 +282,7 @@ _COMPOSITES = frozenset(("when_all", "when_any"))
 _WAITS = frozenset(("create_timer", "wait_for_external_event"))
 
 
-def _dropped(function: _Function, names: Mapping[str, str]) -> Iterator[_Flaw]:
+def _dropped(function: FunctionNode, names: Mapping[str, str]) -> Iterator[_Flaw]:
     """Yield composites and waits that are made and never waited for."""
     verb = "await" if isinstance(function, ast.AsyncFunctionDef) else "yield"
     loaded = {

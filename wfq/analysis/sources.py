@@ -11,7 +11,7 @@ from typing import Any
 from wfq.analysis.graph import Graph
 from wfq.analysis.parsing import parse
 from wfq.analysis.reading import Reader, Resolve, Shared
-from wfq.analysis.syntax import FunctionNode
+from wfq.analysis.syntax import FunctionNode, first_line
 
 
 class NoSource(ValueError):
@@ -52,7 +52,7 @@ def read_source(
     """
     module = parse(source, path)
     for node in ast.walk(module):
-        if isinstance(node, FunctionNode) and line in (node.lineno, _first_line(node)):
+        if isinstance(node, FunctionNode) and line in (node.lineno, first_line(node)):
             return _graph(module, node, Path(path).name, name, resolve or (lambda _: None))
     raise ValueError(f"no function begins at line {line}")
 
@@ -64,10 +64,6 @@ def _graph(
     reader = Reader(Shared(functions, resolve), function, 0)
     about = (ast.get_docstring(function) or "").strip().partition("\n")[0]
     return Graph(name, tuple(reader.block(function.body)), about[:200], file, function.lineno)
-
-
-def _first_line(node: FunctionNode) -> int:
-    return min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
 
 
 def _closure(function: Any) -> dict[str, Any]:

@@ -11,6 +11,11 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 _GROUPS = {"when_all": "all", "when_any": "any"}
 
 
+def first_line(function: FunctionNode) -> int:
+    """Return the line at which a function begins, decorators included."""
+    return min([function.lineno, *(decorator.lineno for decorator in function.decorator_list)])
+
+
 def awaited_names(function: FunctionNode) -> Iterator[str]:
     """Names in what is awaited, or given to when_all and when_any."""
     for node in ast.walk(function):
