@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from wfq.analysis.linting import Finding, lint_functions
+from tests.servers import ROOT
+from wfq.analysis.linting import Finding, lint_functions, lint_source
+from wfq.analysis.parsing import parse
+from wfq.analysis.syntax import FunctionNode, first_line
 
 SOURCE = """
 import asyncio, os, time as clock, uuid
 import datetime as dt
 import random
+import random as chance
 from datetime import datetime, timezone
 from time import sleep as nap, time
 
@@ -35,11 +40,15 @@ def good(ctx, order):
 
     random = ctx.random
     random.choice([1, 2])
+    order.print("x")
+    environ = order["environ"]
+    environ["x"]
     order.time()
     ctx.random.shuffle([1])
     dt.datetime(2030, 1, 1)
     dt.timedelta(seconds=1)
     clock.gmtime(0)
+    chance.Random(order).random()
     uuid.uuid5(uuid.NAMESPACE_DNS, "x")
     yield
 
@@ -70,7 +79,12 @@ def load(path: Path, source: str) -> ModuleType:
         ("dt.datetime.utcnow()", "datetime.datetime.utcnow", "ctx.current_utc_datetime"),
         ("dt.date.today()", "datetime.date.today", "ctx.current_utc_datetime"),
         ("random.choice([1])", "random.choice", "ctx.random"),
-        ("print(f'{uuid.uuid4()}')", "uuid.uuid4", "ctx.new_uuid()"),
+        ("order(f'{uuid.uuid4()}')", "uuid.uuid4", "ctx.new_uuid()"),
+        ("random.Random().random()", "random.Random", "ctx.random"),
+        ("dice = random.Random()", "random.Random", "ctx.random"),
+        ("random.SystemRandom().random()", "random.SystemRandom", "ctx.random"),
+        ("import numpy; numpy.random.default_rng()", "numpy.random.default_rng", "ctx.random"),
+        ("os.getenv('REGION', 'eu')", "os.getenv", "input"),
         ("os.urandom(8)", "os.urandom", "ctx.random"),
         ("import requests; requests.get('http://x')", "requests.get", "activity"),
         ("[open(n) for n in order]", "open", "activity"),
@@ -84,8 +98,31 @@ def test_a_call_is_named_with_its_line_and_remedy(
 
     (found,) = lint_functions([module.bad])
 
-    assert (found.path, found.line) == (str(tmp_path / "linted.py"), 16)
+    assert (found.path, found.line) == (str(tmp_path / "linted.py"), 17)
     assert found.what == f"workflow 'bad' calls {name}(), which a replay cannot repeat"
+    assert remedy in found.remedy
+
+
+@pytest.mark.parametrize(
+    ("line", "what", "remedy"),
+    [
+        ("print('begins')", "calls print(), which every replay does again", "ctx.logger"),
+        ("import sys; sys.stdout.write('x')", "calls sys.stdout.write(), which", "ctx.logger"),
+        ("order(os.environ['REGION'])", "reads os.environ, which differs between", "input"),
+        ("os.environ.get('REGION')", "reads os.environ, which differs between", "input"),
+        ("from os import environ; 'X' in environ", "reads os.environ", "input"),
+        ("import sys; sys.argv[1]", "reads sys.argv, which differs between", "input"),
+    ],
+)
+def test_output_and_the_environment_are_found(
+    tmp_path: Path, line: str, what: str, remedy: str
+) -> None:
+    module = load(tmp_path / "linted.py", SOURCE.replace("{call}", line))
+
+    (found,) = lint_functions([module.bad])
+
+    assert found.line == 17
+    assert found.what.startswith(f"workflow 'bad' {what}")
     assert remedy in found.remedy
 
 
@@ -206,3 +243,16 @@ def test_good_code_has_no_findings(tmp_path: Path) -> None:
     module = load(tmp_path / "linted.py", SHAPES.replace("{line}", "pass"))
 
     assert lint_functions([module.good, module.bad]) == []
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.stem
+)
+def test_the_examples_have_nothing_to_find(path: Path) -> None:
+    source = path.read_bytes()
+    functions = [node for node in ast.walk(parse(source)) if isinstance(node, FunctionNode)]
+    workflows = [one for one in functions if one.args.args and one.args.args[0].arg == "ctx"]
+
+    found = list(lint_source(source, path.name, map(first_line, workflows)))
+
+    assert found == []

@@ -22,6 +22,7 @@ _RANDOM = "use ctx.random"
 _UUID = "use ctx.new_uuid()"
 _SLEEP = "yield ctx.create_timer(...)"
 _ACTIVITY = "move it to an activity"
+_INPUT = "pass it in the input"
 
 #: Methods of a path that touch the disk.
 _PATH_METHODS = (
@@ -41,7 +42,7 @@ REMEDIES: Mapping[str, str] = {
     "datetime.datetime.utcnow": _TIME,
     "datetime.date.today": _TIME,
     "random.": _RANDOM,
-    "random.Random": "",
+    "random.seed": "use ctx.random, which has a seed of the instance's own",
     "numpy.random.": _RANDOM,
     "secrets.": _RANDOM,
     "os.urandom": _RANDOM,
@@ -68,8 +69,11 @@ REMEDIES: Mapping[str, str] = {
     "urllib.request.": _ACTIVITY,
     "redis.": _ACTIVITY,
     "sqlite3.": _ACTIVITY,
-    "os.getenv": "pass it in the input",
-    "os.environ.": "pass it in the input",
+    "os.getenv": _INPUT,
+    "os.getcwd": _INPUT,
+    "pathlib.Path.cwd": _INPUT,
+    "pathlib.Path.home": _INPUT,
+    "platform.": _INPUT,
     "os.system": _ACTIVITY,
     "os.popen": _ACTIVITY,
     "os.listdir": _ACTIVITY,
@@ -96,13 +100,25 @@ REMEDIES: Mapping[str, str] = {
     "psycopg2.": _ACTIVITY,
     "boto3.": _ACTIVITY,
     **{f"pathlib.Path().{name}": _ACTIVITY for name in _PATH_METHODS},
+    "print": "use ctx.logger, which is silent in a replay",
+    "sys.stdout.": "use ctx.logger, which is silent in a replay",
+    "sys.stderr.": "use ctx.logger, which is silent in a replay",
     "hash": "use hashlib: the hash of a text differs between processes",
     "open": _ACTIVITY,
     "input": "wait with ctx.wait_for_external_event(...)",
 }
 
-#: What reads the clock only when it is called without arguments.
-_FIXED_BY_ARGUMENTS = frozenset(("time.gmtime", "time.localtime", "time.ctime", "time.asctime"))
+#: What reads the clock, or draws its own seed, only when it is called without arguments.
+_FIXED_BY_ARGUMENTS = frozenset(
+    (
+        "time.gmtime", "time.localtime", "time.ctime", "time.asctime",
+        "random.Random", "numpy.random.default_rng", "numpy.random.RandomState",
+    )
+)  # fmt: skip
+#: What is done again by each replay, unlike what each replay does otherwise.
+_REPEATED = ("print", "sys.stdout.", "sys.stderr.")
+#: Values that need no call to be read, and what each differs between.
+_VALUES = {"os.environ": "workers", "sys.argv": "processes"}
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -183,6 +199,8 @@ def _body(function: FunctionNode) -> Iterator[ast.AST]:
         yield from ast.walk(statement)
 
 
+_OTHERWISE = "a replay cannot repeat"
+
 #: A line, what is wrong there, and the remedy.
 _Flaw = tuple[int, str, str]
 
@@ -192,8 +210,14 @@ def _in_function(function: FunctionNode, names: Mapping[str, str]) -> Iterator[_
         if isinstance(node, ast.Call):
             name = _full_name(node.func, names)
             remedy = _remedy(name, node) if name else None
-            if remedy:
-                yield node.lineno, f"calls {name}(), which a replay cannot repeat", remedy
+            if name and remedy:
+                why = "every replay does again" if name.startswith(_REPEATED) else _OTHERWISE
+                yield node.lineno, f"calls {name}(), which {why}", remedy
+        elif isinstance(node, ast.Attribute | ast.Name):
+            value = _full_name(node, names)
+            if value in _VALUES:
+                what = f"reads {value}, which differs between {_VALUES[value]}"
+                yield node.lineno, what, _INPUT
 
 
 # -- the order of sets
