@@ -7,6 +7,8 @@ from collections.abc import Callable
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
 from wfq.checker import Report, check_namespace
+from wfq.core.ports import Limits
+from wfq.registry import Registry
 from wfq.storage.instances import lifecycle_command
 from wfq.storage.timers import retry_member, timer_member
 
@@ -19,6 +21,12 @@ class Scene:
         self.owner = tiny.Owner(store, partition, "owner", tiny.new_registry())
         self.owner.own(by_force=False)
         store.make_groups()
+
+    def lose_code(self, grace_ms: int) -> None:
+        """From here on the owner has no workflow, and waits `grace_ms` for one who has."""
+        registry = Registry(limits=Limits(unknown_grace_ms=grace_ms))
+        self.owner = tiny.Owner(self.store, self.owner.partition, "heir", registry)
+        self.owner.own(by_force=True)
 
     def begin(self, program: str, instance_id: str = "a") -> None:
         """Start an instance and run its first turn."""

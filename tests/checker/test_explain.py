@@ -13,7 +13,9 @@ from tests.checker.scene import Scene, drop_entries, field
 from tests.servers import ROOT
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
+from wfq.checker.evidence import at_text
 from wfq.checker.explain import _STALLED, Explanation, explain_instance
+from wfq.core import events as ev
 from wfq.core.context import WorkflowContext
 from wfq.storage.membership import WorkerInfo, register_worker
 from wfq.storage.timers import task_field
@@ -148,6 +150,37 @@ def test_what_waits_for_code_says_so_to_its_parent_too(scene: Scene) -> None:
     assert "waits for code: no worker has the workflow 'kid'" in kid.waits
 
 
+def test_code_that_is_missing_tells_when_the_instance_stalls(scene: Scene) -> None:
+    hire(scene, workflows=["chains"], unknown_grace_s=30.0)
+    scene.lose_code(30_000)
+    scene.begin("chain")
+    began_ms = scene.store.history("a")[-1][ev.T_NOW]
+
+    told = explain(scene)
+
+    assert told.status == "RUNNING"
+    assert "waits for code: no worker has the workflow 'chain'" in told.waits
+    looks, stalls = told.next
+    assert looks == f"a worker looks for its code again at {at_text(began_ms + 1000)}"
+    assert (
+        stalls == f"STALLED at {at_text(began_ms + 30_000)}, unless a worker has its code by then"
+    )
+    assert "start workers with that code: 'wfq worker APP'" in told.todo
+    assert any("they have 'chains'" in todo for todo in told.todo)
+
+
+def test_the_time_without_code_is_counted_from_its_first_turn(scene: Scene) -> None:
+    hire(scene, workflows=[], unknown_grace_s=30.0)
+    scene.lose_code(30_000)
+    scene.begin("chain")
+    began_ms = scene.store.history("a")[-1][ev.T_NOW]
+    scene.store.raise_event("a", "e1", "approve")
+    scene.turn()
+
+    assert len(scene.store.history("a")) == 3
+    assert f"STALLED at {at_text(began_ms + 30_000)}" in explain(scene).sentence
+
+
 # --- RUNNING: activities
 
 
@@ -245,7 +278,7 @@ def test_an_activity_that_fails_tells_when_it_is_tried_again(scene: Scene) -> No
 def test_an_activity_that_nobody_knows_is_told_before_it_stalls(
     scene: Scene, registered: str, todo: list[str]
 ) -> None:
-    hire(scene, activities=[registered])
+    hire(scene, activities=[registered], unknown_grace_s=30.0)
     scene.begin("chain")
     (first,) = tiny.take(scene.store, 0, "w", 1)
     scene.store.complete(first.outcome("done"))
@@ -261,7 +294,10 @@ def test_an_activity_that_nobody_knows_is_told_before_it_stalls(
 
     assert "is known to no worker of queue 'default' that has seen it" in told.waits[0]
     assert told.todo == todo
-    assert told.next[0].startswith("it is offered again at ")
+    offered, stalls = told.next
+    assert offered.startswith("it is offered again at ")
+    # It has waited for longer than anybody should: the next worker that is offered it says so.
+    assert stalls == f"STALLED at {offered[-24:]}, unless a worker has it by then"
 
 
 def test_results_wait_for_an_orchestrator(scene: Scene) -> None:

@@ -6,7 +6,7 @@ live workers have registered. One look at one instance; nothing is written.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
@@ -17,14 +17,18 @@ from wfq.checker.evidence import ENDED, Evidence, at_text
 from wfq.checker.judge import judge
 from wfq.checker.ledger import Open
 from wfq.checker.namespace import Looker
+from wfq.checker.roster import Roster, grace_ms, running_activities
 from wfq.core import actions as act
 from wfq.core import events as ev
-from wfq.errors import StorageError
 from wfq.storage.inspection import Entry
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
-from wfq.storage.membership import live_workers
-from wfq.storage.timers import delayed_start_member, schedule_to_start_member, task_field
+from wfq.storage.timers import (
+    delayed_start_member,
+    schedule_to_start_member,
+    task_field,
+    wake_member,
+)
 
 #: Open tasks that are told one by one.
 MOST = 20
@@ -111,9 +115,7 @@ def explain_instance(
         state, ledger = look.instances[instance_id], ledgers[instance_id]
         verdict = judge(namespace, look, state, ledger, far)
     told.wrong = [f"{name} {text}" for name, text in verdict.wrong]
-    workers = Workers(
-        [info.details | {"id": info.worker_id} for info in live_workers(link, namespace)]
-    )
+    workers = Roster.read(link, namespace)
     evidence = Evidence(namespace, look, state, ledger, far)
     _Explainer(link, evidence, workers, told).run()
     if verdict.wrong:
@@ -121,29 +123,9 @@ def explain_instance(
     return told
 
 
-class Workers:
-    """What live workers have registered."""
-
-    def __init__(self, details: Sequence[dict[str, Any]]) -> None:
-        self._all = details
-        self.ids = {str(one["id"]) for one in details}
-
-    def orchestrators(self, queue: str) -> list[dict[str, Any]]:
-        """Those that run the turns of a queue."""
-        return [w for w in self._all if "workflows" in w and w.get("app_id") == queue]
-
-    def activity_workers(self, queue: str) -> list[dict[str, Any]]:
-        """Those that run the activities of a queue."""
-        return [w for w in self._all if "activities" in w and queue in w.get("queues", ())]
-
-    def schedulers(self) -> bool:
-        """Whether anybody fires timers."""
-        return any("scheduler" in w.get("roles", ()) for w in self._all)
-
-
 class _Explainer:
     def __init__(
-        self, link: SyncLink, evidence: Evidence, workers: Workers, told: Explanation
+        self, link: SyncLink, evidence: Evidence, workers: Roster, told: Explanation
     ) -> None:
         self._link = link
         self._evidence = evidence
@@ -164,6 +146,7 @@ class _Explainer:
             self._stalled("stalled", state.fields.get("stalled", ""))
         elif state.fields.get("stalled"):
             self._stalled("waits for code", state.fields["stalled"])
+            self._grace()
         if evidence.events:
             self._events()
         if not ledger.begun:
@@ -195,6 +178,30 @@ class _Explainer:
         self._told.add(f"{how}: {reason}", todo=todo.format(id=self._evidence.state.instance_id))
         if _NO_WORKFLOW in reason:
             self._told.add("", todo=self._unregistered())
+
+    def _grace(self) -> None:
+        """Tell when an instance without code is looked at again, and when it is STALLED."""
+        state, workers = self._evidence.state, self._workers.orchestrators(self._queue)
+        if not workers:
+            return  # nobody looks
+        member = wake_member(self._queue, state.instance_id, state.fields.get("inc", ""))
+        wake = self._evidence.look.timers.get(member)
+        if wake is not None:
+            self._told.add("", then=f"a worker looks for its code again at {at_text(wake)}")
+        since, grace = self._codeless_since(), grace_ms(workers)
+        if since is not None and grace is not None:
+            end = at_text(since + grace)
+            self._told.add("", then=f"STALLED at {end}, unless a worker has its code by then")
+
+    def _codeless_since(self) -> int | None:
+        """When the time began in which no turn had code; None where the last one had."""
+        since = None
+        for raw in reversed(self._evidence.state.records[1:]):
+            record = orjson.loads(raw)
+            if not (record[ev.T_EXTRA] or {}).get("grace"):
+                break
+            since = int(record[ev.T_NOW])
+        return since
 
     # --- turns
 
@@ -345,7 +352,7 @@ class _Explainer:
         if lacking:
             self._told.add(f"{name} waits in queue {queue!r}", todo=lacking)
         elif self._is_full(queue):
-            slots = sum(int(w.get("concurrency", 0)) for w in self._workers.activity_workers(queue))
+            slots = self._workers.slots(queue)
             self._told.add(
                 f"{name} waits in queue {queue!r}, whose {slots} slots are all busy",
                 then="a slot that is free takes it",
@@ -375,6 +382,10 @@ class _Explainer:
                 then=f"it is offered again at {at_text(due)}",
                 todo=self._lack_of_workers(task.action[2], queue),
             )
+            grace = grace_ms(self._workers.activity_workers(queue))
+            if grace is not None and not extra.get("told"):
+                end = at_text(max(due, extra["unknown"] + grace))
+                self._told.add("", then=f"STALLED at {end}, unless a worker has it by then")
             return True
         policy = (task.action[4] or {}).get("r")
         most = f" of {policy[1]}" if policy else ""
@@ -410,27 +421,8 @@ class _Explainer:
 
     def _is_full(self, queue: str) -> bool:
         """Whether the workers of a queue hold as much as they may."""
-        slots = sum(int(w.get("concurrency", 0)) for w in self._workers.activity_workers(queue))
-        running = 0
-        namespace = self._evidence.namespace
-        commands = [
-            ("XPENDING", namespace.activities(partition, queue), "activities")
-            for partition in range(namespace.partitions)
-        ]
-        for command in commands:
-            running += _pending(self._link, command)
-        return running >= int(slots) > 0
-
-
-def _pending(link: SyncLink, command: tuple[str, ...]) -> int:
-    """Return how many entries of a stream are held; 0 for a stream without its group."""
-    try:
-        reply = link.command(*command)
-    except StorageError as exc:
-        if "NOGROUP" in str(exc):
-            return 0
-        raise
-    return int(reply["pending"] if isinstance(reply, dict) else reply[0])
+        running = running_activities(self._link, self._evidence.namespace, queue)
+        return running >= self._workers.slots(queue) > 0
 
 
 def told_in_full(explanation: Explanation) -> Iterator[tuple[str, str]]:

@@ -186,6 +186,7 @@ def describe(place: Place, job: Job) -> dict[str, Any]:
         "roles": list(job.roles),
         "app_id": place.settings.app_id,
         "queues": _queues(place, job),
+        "unknown_grace_s": place.settings.unknown_grace_s,
     }
     registry = job.registry
     if registry is not None and "orchestrator" in job.roles:
