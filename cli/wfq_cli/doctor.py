@@ -19,7 +19,7 @@ from wfq_cli.target import Target, output_option, target_options
 _COLUMNS = (
     Column("CHECK", lambda row: row["check"]),
     Column("RESULT", lambda row: row["result"]),
-    Column("DETAIL", lambda row: row["detail"]),
+    Column("DETAIL", lambda row: row["detail"], whole=True),
 )
 
 

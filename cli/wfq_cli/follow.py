@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 
 import click
@@ -55,7 +56,10 @@ class _Shown:
         if began != self._began:
             self._began, self._next = began, 0
         for row in rows[self._next :]:
-            click.echo(render.clip(events.line(row), render.terminal_width()), err=True)
+            line = events.line(row)
+            if sys.stderr.isatty():
+                line = render.clip(line, render.terminal_width())
+            click.echo(line, err=True)
         self._next = max(self._next, len(rows))
 
     def status(self, state: State) -> None:

@@ -11,7 +11,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import redirect_stdout
-from itertools import islice
+from dataclasses import dataclass
+from itertools import chain, islice, product
 from typing import Any
 
 from wfq.apps import load_app
@@ -44,13 +45,17 @@ def row(check: str, result: str, detail: str) -> Row:
 
 def look(session: Session) -> Iterator[Row]:
     """Yield every check but those of single instances."""
-    yield from _latency(session)
+    nodes = [Node(name, client) for name, client in session.link.servers()]
+    if len(nodes) == 1:
+        nodes[0].name = ""
+    yield from chain.from_iterable(latency(node) for node in nodes)
+    nodes = [node for node in nodes if node.answers]
     if is_memory(session.link.url):
         yield row("persistence", "warning", "memory:// keeps nothing")
     else:
-        yield from _server(session)
-    yield _clock(session)
-    yield _scripts(session)
+        yield from chain.from_iterable(_server(node) for node in nodes)
+    yield from (_clock(node) for node in nodes)
+    yield _scripts(session, nodes)
     try:
         workers = membership.live_workers(session.link, session.namespace)
         yield from _streams(session, workers)
@@ -60,32 +65,52 @@ def look(session: Session) -> Iterator[Row]:
     yield _app(session)
 
 
-# --- the server
+# --- the servers
 
 
-def _latency(session: Session) -> Iterator[Row]:
+@dataclass(slots=True)
+class Node:
+    """A server that holds keys: the only one, or one of a cluster's, which has its `name`."""
+
+    name: str
+    client: Any
+    answers: bool = True
+
+    def row(self, check: str, result: str, detail: str) -> Row:
+        """Return a row that says which node it is about, where there are several."""
+        return row(check, result, f"{self.name}: {detail}" if self.name else detail)
+
+    def tell(self, found: Row) -> Row:
+        """Return a row that was made without knowing the node."""
+        return self.row(found["check"], found["result"], found["detail"])
+
+
+def latency(node: Node) -> Iterator[Row]:
+    """Whether a server answers, and how soon; notes in the node if it does not."""
     begin = time.perf_counter()
-    for _ in range(5):
-        session.link.command("PING")
+    try:
+        for _ in range(5):
+            node.client.ping()
+    except Exception as exc:
+        node.answers = False
+        yield node.row("latency", "wrong", f"no answer: {exc}; instances there stand still")
+        return
     answer_ms = (time.perf_counter() - begin) * 200
     result = "warning" if answer_ms > SLOW_MS else "ok"
     far = "; it is far away or too busy" if answer_ms > SLOW_MS else ""
-    yield row("latency", result, f"{answer_ms:.1f} ms an answer{far}")
+    yield node.row("latency", result, f"{answer_ms:.1f} ms an answer{far}")
 
 
-def _server(session: Session) -> Iterator[Row]:
+def _server(node: Node) -> Iterator[Row]:
     """The server as it is set up; what it does not let us ask is said, not guessed."""
     try:
-        told: dict[str, Any] = session.link.redis.info()
+        info: dict[str, Any] = node.client.info()
     except Exception as exc:
-        yield row("server", "unknown", f"INFO is refused: {exc}")
+        yield node.row("server", "unknown", f"INFO is refused: {exc}")
         return
-    # A cluster tells of each node.
-    nodes = list(told.values()) if all(isinstance(one, dict) for one in told.values()) else [told]
-    for info in nodes:
-        yield judge_version(info)
-        yield judge_eviction(info)
-        yield judge_persistence(info)
+    yield node.tell(judge_version(info))
+    yield node.tell(judge_eviction(info))
+    yield node.tell(judge_persistence(info))
 
 
 def judge_version(info: dict[str, Any]) -> Row:
@@ -94,6 +119,8 @@ def judge_version(info: dict[str, Any]) -> Row:
     version = str(info.get("valkey_version") or info.get("redis_version") or "0")
     number = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
     detail = f"{name} {version}, {info.get('role')}"
+    if replicas := info.get("connected_slaves"):
+        detail += " with 1 replica" if replicas == 1 else f" with {replicas} replicas"
     if name == "Redis" and number < OLDEST:
         return row("server", "wrong", f"{detail}; wfq needs 7.0 or newer")
     return row("server", "ok", detail)
@@ -126,11 +153,15 @@ def judge_persistence(info: dict[str, Any]) -> Row:
     )
 
 
-def _clock(session: Session) -> Row:
+def _clock(node: Node) -> Row:
     """The server's clock decides when timers fire; ours stamps the logs."""
     before = time.time()
-    server_s = membership.server_now_ms(session.link) / 1000
-    return judge_clock(server_s - (before + time.time()) / 2)
+    try:
+        seconds, micros = node.client.time()
+    except Exception as exc:
+        return node.row("clock", "unknown", f"TIME is refused: {exc}")
+    server_s = seconds + micros / 1_000_000
+    return node.tell(judge_clock(server_s - (before + time.time()) / 2))
 
 
 def judge_clock(skew_s: float) -> Row:
@@ -145,12 +176,15 @@ def judge_clock(skew_s: float) -> Row:
     return row("clock", "warning", detail)
 
 
-def _scripts(session: Session) -> Row:
-    """Whether the server takes our scripts, and lets them run."""
+def _scripts(session: Session, nodes: list[Node]) -> Row:
+    """Whether every server takes our scripts, and lets them run."""
+    namespace = session.namespace
     try:
-        for script in scripts.ALL:
-            session.link.redis.script_load(script.body)
-        session.link.run(figures(session.namespace, 0, ()))
+        for node, script in product(nodes, scripts.ALL):
+            node.client.script_load(script.body)
+        calls = [figures(namespace, number, ()) for number in range(namespace.partitions)]
+        for call in calls if len(nodes) > 1 else calls[:1]:
+            session.link.run(call)
     except Exception as exc:
         return row("scripts", "wrong", f"they are refused: {exc}; nothing works without them")
     return row("scripts", "ok", f"{len(scripts.ALL)} scripts")

@@ -45,8 +45,9 @@ class Column:
 
     title: str
     text: Callable[[Row], str]
-    #: The last column of kind `wide` is cut to what the terminal has left.
     right: bool = False
+    #: Said in full, over several lines of a terminal if need be; other last columns are cut.
+    whole: bool = False
 
 
 def on_terminal() -> bool:
@@ -150,8 +151,9 @@ def table_lines(rows: Iterable[Row], columns: Sequence[Column]) -> Iterator[str]
             max([cell_width(column.title), *(cell_width(line[at]) for line in cells)])
             for at, column in enumerate(columns)
         ]
-        # The last column is the one that may be long.
-        widths[-1] = max(8, min(widths[-1], total - sum(widths[:-1]) - 2 * len(columns) + 2))
+        # The last column is the one that may be long. A file or a pipe has no width.
+        if on_terminal() and not columns[-1].whole:
+            widths[-1] = max(8, min(widths[-1], total - sum(widths[:-1]) - 2 * len(columns) + 2))
         if first:
             titles = [column.title for column in columns]
             yield click.style(_line(titles, widths, columns, plain=True), bold=True)

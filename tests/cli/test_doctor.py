@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.cli.conftest import Cli
+from tests.groups import ClusterGroup
 from tests.servers import command_client
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
@@ -110,6 +112,44 @@ def test_doctor_finds_a_server_that_is_slow(wfq: Cli, monkeypatch: pytest.Monkey
     found = {row["check"]: row for row in wfq.rows("doctor")}
 
     assert found["latency"]["result"] == "warning"
+
+
+def test_doctor_shows_every_node_of_a_cluster(wfq: Cli, cluster: ClusterGroup) -> None:
+    wfq.env["WFQ_REDIS_URL"] = cluster.url
+
+    rows = wfq.rows("doctor")
+
+    for check in ("latency", "server", "eviction", "persistence", "clock"):
+        told = {row["detail"].partition(": ")[0] for row in rows if row["check"] == check}
+        assert told == {node.address for node in cluster.nodes}, check
+    assert {row["check"]: row["result"] for row in rows}["scripts"] == "ok"
+
+
+def test_doctor_names_a_node_that_does_not_answer() -> None:
+    with redis.Redis(port=1) as client:
+        node = health.Node("127.0.0.1:1", client)
+
+        (row,) = health.latency(node)
+
+    assert row["result"] == "wrong"
+    assert row["detail"].startswith("127.0.0.1:1: no answer: ")
+    assert not node.answers
+
+
+def test_doctor_tells_of_replicas() -> None:
+    info = {"redis_version": "7.2.0", "role": "master", "connected_slaves": 1}
+
+    assert health.judge_version(info)["detail"] == "Redis 7.2.0, master with 1 replica"
+
+
+def test_doctor_cuts_nothing_in_a_pipe(wfq: Cli) -> None:
+    wfq.env["COLUMNS"] = "40"
+    whole = [row["detail"] for row in wfq.rows("doctor")]
+
+    table = wfq.run("doctor", "-o", "table").stdout
+
+    assert max(map(len, whole)) > 60
+    assert [line for line in whole if line not in table] == []
 
 
 def test_doctor_finds_a_server_that_refuses_scripts(wfq: Cli) -> None:
