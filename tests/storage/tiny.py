@@ -251,7 +251,7 @@ class Owner:
             self.cache[instance_id] = (following, created)
         else:
             self.cache[instance_id] = (instance, created)
-        return None if draft is None else draft.part
+        return draft
 
     def _load(
         self, instance_id: str, work: list[tuple[bytes, int, Any]]

@@ -34,6 +34,8 @@ _SAME: Any = object()
 
 #: Stream, entry id, instance id, message, and how often it was handed out, this time included.
 Delivery = tuple[Stream, bytes, str, bytes, int]
+#: The same of what was not delivered: with a message that need not be read.
+Local = tuple[Stream, bytes, str, list[Any], int]
 
 
 class MalformedMessage(Exception):
@@ -75,7 +77,7 @@ class Attempt:
         "unwanted",
     )
 
-    def __init__(self, delivery: Delivery, now: float) -> None:
+    def __init__(self, delivery: Delivery | Local, now: float) -> None:
         """`now` is monotonic seconds. Raises: MalformedMessage."""
         self.stream, self.entry_id, self.instance_id, value, self.deliveries = delivery
         try:
@@ -87,7 +89,7 @@ class Attempt:
                 self.run,
                 (_, self.task_id, self.name, self.payload, self.options),
                 self.extra,
-            ) = orjson.loads(value)
+            ) = value if type(value) is list else orjson.loads(value)  # type: ignore[arg-type]
         except (ValueError, TypeError) as exc:
             raise MalformedMessage(f"not an activity message: {exc}") from exc
         if not (

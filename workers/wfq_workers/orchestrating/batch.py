@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 from orjson import loads
@@ -17,14 +16,14 @@ from wfq.core.events import (
     RESUME,
     STARTED,
     T_EXTRA,
+    Action,
     Event,
     Failure,
     Record,
 )
-from wfq.core.instance import Instance
-from wfq.core.turn import CONTINUED, FAILED, FINAL, STALLED, Turn
+from wfq.core.ports import TurnAborted
+from wfq.core.turn import CONTINUED, FAILED, FINAL, RUNNING, Turn
 from wfq.errors import StaleLease, TurnTooLarge
-from wfq.logs import plain_text
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Committed, InstanceCommit
@@ -223,55 +222,66 @@ class Batch:
         parts: list[InstanceCommit] = [] if self._stays else list(self._late)
         notice: list[str] = []
         now_ms = engine.now_ms()
+        # Bound once: what follows runs for every turn.
+        watch_turn, next_nonce, inline = engine.watch.turn, engine.nonce, engine.inline
+        draft_of, many_events = partition.writer.draft, partition.many_events
+        loaded, keep_on, stays = self._loaded, engine.cache.put, self._stays
         engine.watch.begin()
         for instance_id, events in self.works.items():
-            cached = self._loaded[instance_id]
-            nonce = engine.nonce(token)
-            first_turn = cached.instance.turns
-            turns_before: int | None = first_turn
-            turn = self._turn(cached, events, now_ms, nonce)
-            position = None
-            if self._stays and events:
-                entry_id, index = self._last_place(instance_id)
-                position = [engine.queue, entry_id.decode(), index]
+            cached = loaded[instance_id]
+            instance, nonce = cached.instance, next_nonce(token)
+            turns_before: int | None = instance.turns
+            is_first = turns_before == 1 and not instance.gen
+            watch_turn(instance)
             try:
-                if engine.inline:
-                    turn, nonce, turns_before = self._go_on(
-                        cached, turn, nonce, turns_before, token, position, parts
-                    )
-                draft = partition.writer.draft(
-                    cached.instance, turn, turns_before=turns_before, nonce=nonce,
+                turn = instance.apply(events, now_ms, nonce)
+            except (TurnAborted, Exception) as exc:
+                raise partition.given_up(instance, exc) from None
+            position = self._position(instance_id) if stays and events else None
+            try:
+                if inline is not None and turn.actions:
+                    actions = inline.of(turn)
+                    if actions:
+                        turn, nonce, turns_before = self._go_on(
+                            cached, turn, actions, nonce, turns_before, token, position, parts
+                        )
+                draft = draft_of(
+                    instance, turn, turns_before=turns_before, nonce=nonce,
                     created=cached.created_ms, position=position,
                 )  # fmt: skip
             except TurnTooLarge as exc:
                 raise self._set_aside(instance_id, exc) from exc
-            self._after(cached, turn)
+            if turn.status == RUNNING and turn.extra is None and cached.size:
+                # As nearly always: it is in memory and stays there.
+                cached.busy = False
+                keep_on(cached)
+                if instance.length > many_events:
+                    partition.warn_of_length(instance, turn)
+            else:
+                self._after(cached, turn)
             if draft is None:
                 if turns_before is None:
                     notice.append(instance_id)
                 continue
             if turn.stalled == ABORTED:
-                member = wake_member(engine.queue, instance_id, cached.instance.inc)
-                draft.part.add("T", now_ms + ABORTED_RETRY_MS, member)
-            if self._stays and turn.empty:
-                self._late.append(draft.part)
+                member = wake_member(engine.queue, instance_id, instance.inc)
+                draft.add("T", now_ms + ABORTED_RETRY_MS, member)
+            if stays and turn.empty:
+                self._late.append(draft)
                 continue
-            parts.append(draft.part)
-            notice.append("!" + instance_id if draft.ended else instance_id)
-            if first_turn == 1 and not cached.instance.gen:
-                self._started.append(cached.instance.name)
+            parts.append(draft)
+            if is_first:
+                self._started.append(instance.name)
             if draft.ended:
-                taken_s = (turn.now_ms - cached.created_ms) / 1000
-                self._ended.append((cached.instance.name, turn.status, taken_s))
-                if turn.status == FAILED:
-                    self._failed.append((instance_id, turn.actions[-1][1]))
-                if engine.tracer is not None:
-                    self._traced.append((cached, turn))
+                notice.append("!" + instance_id)
+                self._note_end(cached, turn)
+            else:
+                notice.append(instance_id)
             if draft.rest:
                 self.rest.append((instance_id, draft.cursor, draft.rest))
         engine.watch.end()
         position_before = partition.position
-        last_entry = None if self._stays else self.last_entry
+        last_entry = None if stays else self.last_entry
         partition.position = partitions.position_after(position_before, last_entry)
         return partitions.commit(
             engine.namespace, partition.number, engine.queue, token=token,
@@ -279,53 +289,60 @@ class Batch:
             notice=" ".join(notice), parts=parts, removals=partition.removals,
         )  # fmt: skip
 
+    def _position(self, instance_id: str) -> list[Any]:
+        """Where the instance's last event is, for a turn record: its entries stay."""
+        entry_id, index = self._last_place(instance_id)
+        return [self.partition.engine.queue, entry_id.decode(), index]
+
+    def _note_end(self, cached: Cached, turn: Turn) -> None:
+        instance = cached.instance
+        taken_s = (turn.now_ms - cached.created_ms) / 1000
+        self._ended.append((instance.name, turn.status, taken_s))
+        if turn.status == FAILED:
+            self._failed.append((instance.id, turn.actions[-1][1]))
+        if self.partition.engine.tracer is not None:
+            self._traced.append((cached, turn))
+
     def _go_on(
         self,
         cached: Cached,
         turn: Turn,
+        actions: list[Action],
         nonce: str,
         turns_before: int | None,
         token: str,
         position: list[Any] | None,
         parts: list[InstanceCommit],
     ) -> tuple[Turn, str, int | None]:
-        """Run inline activities and the turns that their results lead to.
+        """Run inline activities, and the turns that their results lead to.
 
         Adds the parts of all turns but the last, which is returned with its nonce and the turns
         before it. Raises: StaleLease, TurnTooLarge.
         """
         partition, instance = self.partition, cached.instance
-        engine, writer = partition.engine, partition.writer
+        engine, writer, inline = partition.engine, partition.writer, partition.engine.inline
+        assert inline is not None
         for _ in range(MOST_TURNS):
-            assert engine.inline is not None
-            inline = engine.inline.of(turn)
-            if not inline:
-                break
             draft = writer.draft(
                 instance, turn, turns_before=turns_before, nonce=nonce,
                 created=cached.created_ms, position=position,
-                inline={action[1] for action in inline},
+                inline=[action[1] for action in actions],
             )  # fmt: skip
             assert draft is not None
-            messages = [writer.message(instance, action, turn) for action in inline]
-            events = self._inline(cached, draft.part, messages)
-            parts.append(draft.part)
-            # What this commit itself has added is not to be looked for.
-            turns_before, nonce = None, engine.nonce(token)
-            turn = self._turn(cached, events, engine.now_ms(), nonce)
+            try:
+                engine.watch.turn(instance)
+                events = inline.run(instance, draft, actions, turn, writer, engine.now_ms())
+                # What this commit itself has added is not to be looked for.
+                turns_before, nonce = None, engine.nonce(token)
+                engine.watch.turn(instance)
+                turn = instance.apply(events, engine.now_ms(), nonce)
+            except (TurnAborted, Exception) as exc:
+                raise partition.given_up(instance, exc) from None
+            parts.append(draft)
+            actions = inline.of(turn)
+            if not actions:
+                break
         return turn, nonce, turns_before
-
-    def _inline(self, cached: Cached, part: InstanceCommit, messages: list[bytes]) -> list[Event]:
-        engine, instance = self.partition.engine, cached.instance
-        assert engine.inline is not None
-        run = partial(engine.inline.run, instance, part, messages, engine.now_ms())
-        engine.watch.turn(instance)
-        return self.partition.guarded(instance, run)
-
-    def _turn(self, cached: Cached, events: list[Event], now_ms: int, nonce: str) -> Turn:
-        instance = cached.instance
-        self.partition.engine.watch.turn(instance)
-        return self.partition.guarded(instance, lambda: instance.apply(events, now_ms, nonce))
 
     def _set_aside(self, instance_id: str, why: Exception) -> StaleLease:
         """Have the batch read again, and the instance's events recorded without its code."""
@@ -338,42 +355,14 @@ class Batch:
         self.partition.set_aside(instance_id, one_line(why, 1000))
         return StaleLease(f"the turn of instance {instance_id} cannot be committed")
 
-    def _warn_of_length(self, instance: Instance, turn: Turn) -> None:
-        many = self.partition.many_events
-        if instance.length - len(turn.events) <= many and not turn.ended:
-            log.warning(
-                "instance %s of %s has consumed %d events since it last continued as new, of at "
-                "most %d: call ctx.continue_as_new() in time",
-                instance.id, plain_text(instance.name), instance.length,
-                self.partition.engine.host.limits.history_events,
-                extra={"instance_id": instance.id},
-            )  # fmt: skip
-
-    def _warn_of_code(self, instance: Instance, turn: Turn) -> None:
-        """Say once a workflow what its instances lack: there may be thousands."""
-        engine = self.partition.engine
-        reason = turn.lacks_code or instance.why or ""
-        if turn.status_before == turn.status == STALLED or reason in engine.lacking:
-            return
-        engine.lacking.add(reason)
-        grace_s = engine.host.limits.unknown_grace_ms / 1000
-        then = f"STALLED unless some comes within {grace_s:g} s" if turn.lacks_code else "STALLED"
-        log.warning(
-            "instance %s waits for code: %s; %s",
-            instance.id,
-            plain_text(reason),
-            then,
-            extra={"instance_id": instance.id},
-        )
-
     def _after(self, cached: Cached, turn: Turn) -> None:
         """Keep, replace or forget the live instance; the commit may yet be refused."""
         partition, instance = self.partition, cached.instance
         cached.busy = False
         if instance.length > partition.many_events:
-            self._warn_of_length(instance, turn)
+            partition.warn_of_length(instance, turn)
         if instance.lacks_code:
-            self._warn_of_code(instance, turn)
+            partition.warn_of_code(instance, turn)
         if turn.status in FINAL:
             partition.release(instance.id)
         elif turn.status == CONTINUED:

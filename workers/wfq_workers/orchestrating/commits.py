@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -18,29 +17,51 @@ from wfq.core.actions import (
     WAIT_FOR_EVENT,
 )
 from wfq.core.decisions import UNSET
-from wfq.core.events import B_CREATED, B_EXTRA, T_ACTIONS, T_EXTRA, T_NONCE, T_NOW, Action, Record
+from wfq.core.events import (
+    B_CREATED,
+    B_EXTRA,
+    T_ACTIONS,
+    T_EXTRA,
+    T_NONCE,
+    T_NOW,
+    TURN,
+    Action,
+    Record,
+)
 from wfq.core.instance import Instance
-from wfq.core.turn import CONTINUED, FINAL, Turn
+from wfq.core.turn import CONTINUED, FINAL, RUNNING, Turn
 from wfq.errors import TurnTooLarge
-from wfq.storage import instances, outbox, timers
+from wfq.storage import timers
 from wfq.storage.keys import Namespace
 from wfq.storage.partitions import DISPATCH_BATCH, SHORT, DispatchMessage, InstanceCommit
 from wfq.tracing import TRACE
+from wfq_workers.orchestrating.posting import Posting
 from wfq_workers.tracing import Tracer, given_to
 
 #: The activities of one turn, in the order of its tasks.
 Messages = list[DispatchMessage]
 
 
-@dataclass(slots=True)
-class Draft:
+class Draft(InstanceCommit):
     """One instance's part of a commit, and what is to be dispatched after it."""
 
-    part: InstanceCommit
-    ended: bool = False
-    #: Activities beyond the first `DISPATCH_BATCH`, and the cursor that the commit leaves.
-    rest: Messages = field(default_factory=list)
-    cursor: str = ""
+    __slots__ = ("cursor", "ended", "rest")
+
+    def __init__(
+        self, instance_id: str, incarnation: str, turns_before: int | None, record: bytes
+    ) -> None:
+        # Spelled out instead of super().__init__(): one is made for every turn.
+        self.instance_id = instance_id
+        self.incarnation = incarnation
+        self.turns_before = turns_before
+        self.record = record
+        self.letters = ""
+        self.operations = []
+        #: Whether the instance has ended.
+        self.ended = False
+        #: Activities beyond the first `DISPATCH_BATCH`, and the cursor that the commit leaves.
+        self.rest: Messages = []
+        self.cursor = ""
 
 
 def created_ms(birth: Record) -> int:
@@ -49,18 +70,10 @@ def created_ms(birth: Record) -> int:
     return int(extra.get("created") or birth[B_CREATED])
 
 
-class CommitWriter:
+class CommitWriter(Posting):
     """Writes the parts of one partition's commits."""
 
-    __slots__ = (
-        "_is_short",
-        "_most_bytes",
-        "_namespace",
-        "_note_queue",
-        "_partition",
-        "_queue",
-        "_tracer",
-    )
+    __slots__ = ("_is_short", "_most_bytes", "_tracer")
 
     def __init__(
         self,
@@ -73,12 +86,9 @@ class CommitWriter:
         note_queue: Callable[[str], None] = lambda _queue: None,
         tracer: Tracer | None = None,
     ) -> None:
+        super().__init__(namespace, partition, queue, note_queue)
         self._tracer = tracer
-        self._note_queue = note_queue
         self._is_short = is_short
-        self._namespace = namespace
-        self._partition = partition
-        self._queue = queue
         #: What one turn may decide, in bytes.
         self._most_bytes = most_bytes
 
@@ -99,6 +109,14 @@ class CommitWriter:
         field of the last event consumed, for the next owner to skip. `inline` are tasks that are
         run here, and have no entry. Raises: TurnTooLarge.
         """
+        if (
+            turn.extra is None
+            and position is None
+            and turn.status == turn.status_before == RUNNING
+            and turn.custom is UNSET
+            and not (turn.cancel_timers or turn.delivered or turn.has_code_again)
+        ):
+            return self._plain(instance, turn, turns_before, inline)
         record = b""
         if not turn.empty and turn.status != CONTINUED:
             document = turn.record()
@@ -113,10 +131,10 @@ class CommitWriter:
             # As in a turn record; one of an earlier generation means nothing any more.
             extra = {k: v for k, v in (turn.birth[B_EXTRA] or {}).items() if k != "pos"}
             turn.birth[B_EXTRA] = {**extra, "pos": position} if position else extra
-        part = InstanceCommit(instance.id, instance.inc, turns_before, record)
-        draft = Draft(part, ended=turn.status in FINAL)
+        part = Draft(instance.id, instance.inc, turns_before, record)
+        part.ended = turn.status in FINAL
         if turn.actions:
-            self._actions(draft, instance, turn, inline)
+            self._actions(part, instance, turn, inline)
         if turn.cancel_timers:
             for task_id, task_nonce in turn.cancel_timers:
                 part.add("z", timers.timer_member(self._queue, instance.id, task_id, task_nonce))
@@ -142,6 +160,32 @@ class CommitWriter:
             self._terminate_child(part, child_id, child_inc, nonce)
         if not record and not part.letters:
             return None
+        return part
+
+    def _plain(
+        self, instance: Instance, turn: Turn, turns_before: int | None, inline: Container[int]
+    ) -> Draft | None:
+        """The part of a turn that has taken events and scheduled tasks, and no more than that.
+
+        Nearly every turn is one, and nearly every one of these schedules one activity without
+        options: that is spelled out here, since what a turn costs is how much code it runs.
+        """
+        events, actions, nonce = turn.events, turn.actions, turn.nonce
+        if not events and not actions:
+            return None
+        record = orjson.dumps([TURN, turn.now_ms, nonce, events, actions, None])
+        if len(record) > self._most_bytes:
+            self._measure(instance, turn)
+        draft = Draft(instance.id, instance.inc, turns_before, record)
+        if len(actions) != 1 or actions[0][0] != SCHEDULE_TASK or actions[0][4] is not None:
+            self._actions(draft, instance, turn, inline)
+        elif actions[0][1] not in inline:
+            action, queue = actions[0], self._queue
+            message = orjson.dumps(self.message(instance, action, turn))
+            if self._is_short(queue, action[2]):
+                draft.letters, draft.operations = "a", [message]
+            else:
+                draft.letters, draft.operations = "A", [queue, message]
         return draft
 
     def _measure(self, instance: Instance, turn: Turn) -> None:
@@ -155,15 +199,15 @@ class CommitWriter:
                 "the workers"
             )
 
-    def message(self, instance: Instance, action: Action, turn: Turn) -> bytes:
+    def message(self, instance: Instance, action: Action, turn: Turn) -> list[Any]:
         """The message of an activity that a turn has scheduled."""
-        extra = self._trace(instance)
-        return self._activity(instance, action, turn.nonce, turn.now_ms, False, extra)[1]
+        traced = self._tracer is not None or instance.birth[B_EXTRA]
+        extra = self._trace(instance) if traced else None
+        run = f"{instance.inc}.{instance.gen}"
+        return [turn.nonce, 1, turn.now_ms, self._queue, run, action, extra]
 
-    def _actions(
-        self, draft: Draft, instance: Instance, turn: Turn, inline: Container[int]
-    ) -> None:
-        part, nonce, now_ms = draft.part, turn.nonce, turn.now_ms
+    def _actions(self, part: Draft, instance: Instance, turn: Turn, inline: Container[int]) -> None:
+        nonce, now_ms = turn.nonce, turn.now_ms
         # An ended run sets no timers; what it scheduled without waiting still runs.
         waits = not turn.ended
         dispatched: Messages = []
@@ -213,9 +257,9 @@ class CommitWriter:
             else:
                 part.add("A", queue, message)
         if len(dispatched) > most:
-            draft.rest = dispatched[most:]
-            draft.cursor = f"{nonce} {most}"
-            part.add("U", draft.cursor)
+            part.rest = dispatched[most:]
+            part.cursor = f"{nonce} {most}"
+            part.add("U", part.cursor)
 
     def _trace(self, instance: Instance) -> dict[str, str] | None:
         """What goes along with the activities and children of an instance: its trace."""
@@ -246,13 +290,6 @@ class CommitWriter:
         message = orjson.dumps([nonce, 1, now_ms, self._queue, run, action, extra])
         return queue, message, watched
 
-    def _target(self, options: dict[str, Any]) -> str:
-        """The queue that the options of an action name, or else its own."""
-        queue: str = options.get("q", self._queue)
-        if queue != self._queue:
-            self._note_queue(queue)
-        return queue
-
     def rest_of(self, instance: Instance, record: Record, offset: int) -> Messages:
         """The activities of a recorded turn from `offset` on, as its commit would add them."""
         tasks = [action for action in record[T_ACTIONS] if action[0] == SCHEDULE_TASK]
@@ -279,73 +316,6 @@ class CommitWriter:
                 )
                 part.add("z", member)
                 part.add("h", f"s {instance.id} {task_id} {nonce}")
-
-    def _child(
-        self,
-        part: InstanceCommit,
-        instance: Instance,
-        action: Action,
-        turn: Turn,
-        trace: dict[str, str] | None,
-    ) -> None:
-        nonce, now_ms = turn.nonce, turn.now_ms
-        _, task_id, name, child_id, payload, opts = action
-        options = opts or {}
-        inc = f"{nonce}.{task_id}"
-        parent = [instance.id, instance.inc, task_id, nonce]
-        extra = {**(trace or {}), **({"noinput": True} if options.get("n") else {})} or None
-        tail = [inc, 0, name, payload, parent, extra]
-        queue = self._target(options)
-        taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])
-        if self._namespace.partition_of(child_id) == self._partition:
-            birth = orjson.dumps(["B", now_ms, *tail])
-            letter = "R" if options.get("x") else "C"
-            part.add(letter, child_id, inc, name, queue, birth, now_ms, taken)
-        else:
-            birth_tail = "," + orjson.dumps(tail)[1:].decode()
-            values = [
-                child_id,
-                inc,
-                name,
-                queue,
-                birth_tail,
-                instance.id,
-                taken.decode(),
-                instance.inc,
-            ]
-            if options.get("x"):
-                values.append("1")
-            part.add("O", outbox.Message("C", values).encode())
-
-    def _detached(self, part: InstanceCommit, action: Action, inc: str) -> None:
-        """A workflow of its own. By way of the outbox even within the partition: it is rare."""
-        _, instance_id, name, payload, opts = action
-        options = opts or {}
-        extra = {"noinput": True} if options.get("n") else None
-        birth_tail = "," + orjson.dumps([inc, 0, name, payload, None, extra])[1:].decode()
-        queue = self._target(options)
-        message = outbox.detached_start(instance_id, inc, name, queue, birth_tail)
-        part.add("O", message.encode())
-
-    def _send_event(self, part: InstanceCommit, action: Action, event_id: str) -> None:
-        _, target, name, data = action
-        tail = instances.external_event(event_id, name, orjson.dumps(data))
-        if self._namespace.partition_of(target) == self._partition:
-            part.add("M", target, tail)
-        else:
-            message = outbox.Message("E", [target, "", "E", tail.decode()])
-            part.add("O", message.encode())
-
-    def _terminate_child(
-        self, part: InstanceCommit, child_id: str, child_inc: str, nonce: str
-    ) -> None:
-        command = instances.lifecycle_command(nonce, "terminate", {"recursive": True})
-        if self._namespace.partition_of(child_id) == self._partition:
-            event = b'["L",' + orjson.dumps(child_inc) + command
-            part.add("P", child_id, child_inc, event)
-        else:
-            values = [child_id, child_inc, "L", command.decode()]
-            part.add("O", outbox.Message("E", values).encode())
 
     def _status(self, part: InstanceCommit, instance: Instance, turn: Turn, created: int) -> None:
         before, after = turn.status_before, turn.status
@@ -386,25 +356,3 @@ class CommitWriter:
         part.add(
             "T", turn.look_again_ms, timers.wake_member(self._queue, instance.id, instance.inc)
         )
-
-    def _tell_parent(self, part: InstanceCommit, instance: Instance, turn: Turn) -> None:
-        if instance.parent is None or turn.parent_event is None:
-            return
-        parent_id, parent_inc = instance.parent[:2]
-        event = orjson.dumps(turn.parent_event)
-        if self._namespace.partition_of(parent_id) == self._partition:
-            part.add("P", parent_id, parent_inc, event)
-        else:
-            values = [parent_id, parent_inc, "T", event.decode()]
-            part.add("O", outbox.Message("E", values).encode())
-
-
-def _taken(child_id: str) -> dict[str, Any]:
-    return _failure(
-        "InstanceAlreadyExists",
-        f"child workflow {child_id!r} was not started: an instance with this id exists",
-    )
-
-
-def _failure(kind: str, message: str) -> dict[str, Any]:
-    return {"type": kind, "message": message, "stack": "", "cause": None}

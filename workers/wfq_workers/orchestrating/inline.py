@@ -17,11 +17,12 @@ import random
 import time
 from typing import Any
 
+import orjson
 from orjson import loads
 
 from wfq import failpoints
 from wfq.core.actions import SCHEDULE_TASK
-from wfq.core.events import Action, Event
+from wfq.core.events import COMPLETED, Action, Event
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.core.turn import Turn
@@ -30,18 +31,21 @@ from wfq.errors import PayloadLocked
 from wfq.logs import ACTIVITY
 from wfq.registry import Registry
 from wfq.storage import timers
-from wfq.storage.activities import Completed
+from wfq.storage.activities import Retry
 from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
 from wfq_workers.activities.execution import Handler, failure_of
 from wfq_workers.backoff import told
+from wfq_workers.orchestrating.commits import CommitWriter
 
 log = logging.getLogger("wfq.orchestrator")
 
 #: Turns in a row that an instance may go on with inline activities alone; then the others of the
 #: batch have their turn.
 MOST_TURNS = 64
+#: What attempts come from that nothing has delivered.
+_NO_STREAM = Stream(0, "", "")
 
 
 class InlineActivities:
@@ -80,22 +84,28 @@ class InlineActivities:
         return found
 
     def run(
-        self, instance: Instance, part: InstanceCommit, messages: list[bytes], now_ms: int
+        self,
+        instance: Instance,
+        part: InstanceCommit,
+        actions: list[Action],
+        turn: Turn,
+        writer: CommitWriter,
+        now_ms: int,
     ) -> list[Event]:
-        """Run activities, and return the events of those that have come to an end.
+        """Run the activities `actions` of a turn; return the events of those that have ended.
 
         What goes on elsewhere, a further attempt, becomes an operation of `part`.
         Raises: TurnAborted.
         """
         events: list[Event] = []
-        stream = Stream(0, self._queue, "")
-        for message in messages:
-            attempt = Attempt((stream, b"", instance.id, message, 1), time.monotonic())
+        for action in actions:
+            message = writer.message(instance, action, turn)
+            attempt = Attempt((_NO_STREAM, b"", instance.id, message, 1), time.monotonic())
             outcome = self._attempt(attempt, now_ms)
-            if isinstance(outcome, Completed):
-                events.append(loads(outcome.event))
+            if isinstance(outcome, list):
+                events.append(outcome)
             elif outcome is None:
-                part.add("A", self._queue, message)
+                part.add("A", self._queue, orjson.dumps(message))
             else:
                 task = (instance.id, attempt.task_id, attempt.nonce)
                 part.add("w", timers.task_field(*task), outcome.message)
@@ -105,8 +115,8 @@ class InlineActivities:
             failpoints.hit("orch.after_inline")
         return events
 
-    def _attempt(self, attempt: Attempt, now_ms: int) -> Any:
-        """One attempt's outcome; None leaves it to a worker."""
+    def _attempt(self, attempt: Attempt, now_ms: int) -> Event | Retry | None:
+        """One attempt's event, or its next attempt; None leaves it to a worker."""
         handler = self._handlers[attempt.name]
         attempt.handler = handler
         ACTIVITY.set(attempt)
@@ -115,7 +125,8 @@ class InlineActivities:
             payload = handler.run(attempt)
             limit_ms = attempt.start_to_close_ms
             if limit_ms is None or (time.monotonic() - attempt.kept_at) * 1000 <= limit_ms:
-                return outcomes.succeeded(attempt, payload)
+                # Not by way of JSON: the codec has made a snapshot of the result.
+                return [COMPLETED, attempt.task_id, attempt.nonce, payload]
             failure, names = outcomes.timed_out(attempt, limit_ms, heartbeat=False), list[str]()
         except (TurnAborted, PayloadLocked) as exc:
             if isinstance(exc, PayloadLocked):
@@ -134,7 +145,8 @@ class InlineActivities:
             told(failure),
             extra={"instance_id": attempt.instance_id, "activity": attempt.name},
         )
-        return outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
+        outcome = outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
+        return outcome if isinstance(outcome, Retry) else list(loads(outcome.event))
 
 
 def _no_beat(_attempt: Any, _details: Any) -> None:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
-from typing import TypeVar
 
 from orjson import loads
 
 from wfq.core.events import T_NONCE, Record
 from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted, TurnBlocked
+from wfq.core.turn import STALLED, Turn
 from wfq.errors import NonDeterministicWorkflow, StaleLease
+from wfq.logs import plain_text
 from wfq.storage.instances import Stored
 from wfq.storage.partitions import Taken
 from wfq_workers.backoff import one_line
@@ -19,8 +19,6 @@ from wfq_workers.orchestrating.commits import CommitWriter, Messages
 from wfq_workers.orchestrating.engine import Cached, Engine
 
 log = logging.getLogger("wfq.orchestrator")
-
-T = TypeVar("T")
 
 #: Owners in a row that an instance may take down in suspect mode before it is set aside.
 ACCUSATIONS = 2
@@ -205,37 +203,55 @@ class OwnedPartition:
             if replays:
                 watch.end()
 
-    def guarded(self, instance: Instance, run: Callable[[], T]) -> T:
-        """Run an instance's code; where it cannot be, have the batch read again without it.
+    def given_up(self, instance: Instance, exc: Exception | TurnAborted) -> StaleLease:
+        """What to raise where an instance's code cannot be run, within the handler of `exc`.
 
-        Raises: StaleLease.
+        Nothing of the batch is committed yet: it is read again, and then the instance's events
+        are recorded without running its code.
         """
-        try:
-            return run()
-        except TurnBlocked as exc:
-            log.error(
-                "instance %s is stalled: %s",
-                instance.id,
-                one_line(exc),
-                extra={"instance_id": instance.id},
-            )
+        about = {"instance_id": instance.id}
+        if isinstance(exc, TurnBlocked):
+            log.error("instance %s is stalled: %s", instance.id, one_line(exc), extra=about)
             self.set_aside(instance.id, str(exc))
-            raise StaleLease(f"the turn of instance {instance.id} cannot be run here") from None
-        except TurnAborted:
-            # Nothing of this batch is committed yet: it is read again, and then the
-            # instance's events are recorded without running its code. Unless the abort was
-            # for the turn before this one.
+            return StaleLease(f"the turn of instance {instance.id} cannot be run here")
+        if isinstance(exc, TurnAborted):
+            # Unless the abort was for the turn before this one.
             if instance.aborted:
                 self.set_aside(instance.id, ABORTED)
-            raise StaleLease(f"the turn of instance {instance.id} was aborted") from None
-        except Exception as exc:
-            log.exception(
-                "instance %s is stalled: its turn failed inside wfq",
-                instance.id,
+            return StaleLease(f"the turn of instance {instance.id} was aborted")
+        log.exception(
+            "instance %s is stalled: its turn failed inside wfq", instance.id, extra=about
+        )
+        self.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
+        return StaleLease(f"the turn of instance {instance.id} failed")
+
+    def warn_of_length(self, instance: Instance, turn: Turn) -> None:
+        """Say it once when a generation's history gets long."""
+        if instance.length - len(turn.events) <= self.many_events and not turn.ended:
+            log.warning(
+                "instance %s of %s has consumed %d events since it last continued as new, of at "
+                "most %d: call ctx.continue_as_new() in time",
+                instance.id, plain_text(instance.name), instance.length,
+                self.engine.host.limits.history_events,
                 extra={"instance_id": instance.id},
-            )
-            self.set_aside(instance.id, f"its turn failed inside wfq: {one_line(exc)}")
-            raise StaleLease(f"the turn of instance {instance.id} failed") from exc
+            )  # fmt: skip
+
+    def warn_of_code(self, instance: Instance, turn: Turn) -> None:
+        """Say once a workflow what its instances lack: there may be thousands."""
+        engine = self.engine
+        reason = turn.lacks_code or instance.why or ""
+        if turn.status_before == turn.status == STALLED or reason in engine.lacking:
+            return
+        engine.lacking.add(reason)
+        grace_s = engine.host.limits.unknown_grace_ms / 1000
+        then = f"STALLED unless some comes within {grace_s:g} s" if turn.lacks_code else "STALLED"
+        log.warning(
+            "instance %s waits for code: %s; %s",
+            instance.id,
+            plain_text(reason),
+            then,
+            extra={"instance_id": instance.id},
+        )
 
     def is_set_aside(self, instance_id: str) -> bool:
         """Whether the instance's next events are to be recorded without running its code."""
