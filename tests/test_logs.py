@@ -4,7 +4,7 @@ import json
 import logging
 import sys
 
-from wfq.activity_context import _GivenFacts
+from wfq.activity_context import GivenFacts
 from wfq.logs import ACTIVITY, InstanceIds, JsonLines, TextLines, plain_text
 
 
@@ -48,7 +48,7 @@ def test_control_characters_are_escaped() -> None:
 
 
 def test_ids_are_added_to_what_comes_from_an_activity_and_to_nothing_else() -> None:
-    facts = _GivenFacts("order-7", "inc1.0", 3, "charge", 2, None)
+    facts = GivenFacts("order-7", "inc1.0", 3, "charge", 2, None)
     ids = InstanceIds()
     before, within, about_another = record("idle"), record("paid"), record("x", instance_id="b")
 

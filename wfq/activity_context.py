@@ -30,7 +30,7 @@ class Facts(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _GivenFacts:
+class GivenFacts:
     """The facts of a context that no worker made."""
 
     instance_id: str
@@ -68,7 +68,7 @@ class ActivityContext:
         heartbeat_details: Any = None,
         on_heartbeat: Callable[[Any], None] | None = None,
     ) -> None:
-        facts = _GivenFacts(workflow_id, "", task_id, activity_name, attempt, heartbeat_details)
+        facts = GivenFacts(workflow_id, "", task_id, activity_name, attempt, heartbeat_details)
         self._begin(facts, lambda _, details: on_heartbeat and on_heartbeat(details))
 
     @classmethod

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from wfq.activity_context import ActivityContext
+from wfq.activity_context import ActivityContext, GivenFacts
 from wfq.core.events import Failure, Payload
 from wfq.core.failures import failure_from_exception, type_names
 from wfq.core.retry import ms_of
@@ -325,18 +325,8 @@ def _signature_of(function: Callable[..., Any]) -> Any:
         return None
 
 
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    instance_id: str
-    run: str
-    task_id: int
-    name: str
-    number: int
-    heartbeat_details: Any
-
-
-def task_facts(task: Task) -> _Facts:
+def task_facts(task: Task) -> GivenFacts:
     """Return what the context of an attempt tells."""
-    return _Facts(
+    return GivenFacts(
         task.instance_id, task.run, task.task_id, task.name, task.number, task.heartbeat_details
     )
