@@ -107,7 +107,7 @@ def run_bulk(verb: str, bulk: Bulk, act: Verb, statuses: Sequence[str]) -> None:
             if bulk.dry_run:
                 found = (summary(state) for state in matching(session, where))
                 count = render.print_rows(found, target.output, LIST_COLUMNS, ident="instance_id")
-                exits.note(f"{count} instances; nothing was done (--dry-run)")
+                exits.note(f"{_instances(count)}; nothing was done (--dry-run)")
                 return
             # Collected first: the verb changes what the filter finds.
             ids = [state.instance_id for state in matching(session, where)]
@@ -137,7 +137,7 @@ def _confirmed(verb: str, ids: list[str], yes: bool) -> bool:
         return False
     if yes:
         return True
-    some = f"{len(ids)} instance{'s' if len(ids) > 1 else ''}"
+    some = _instances(len(ids))
     if not sys.stdin.isatty():
         raise click.UsageError(f"--where fits {some}; pass --yes to {verb} them, or --dry-run")
     if click.confirm(
@@ -146,6 +146,10 @@ def _confirmed(verb: str, ids: list[str], yes: bool) -> bool:
         return True
     exits.note("nothing was done")
     return False
+
+
+def _instances(count: int) -> str:
+    return "1 instance" if count == 1 else f"{count} instances"
 
 
 def _act(

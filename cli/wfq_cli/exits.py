@@ -25,6 +25,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from difflib import get_close_matches
 from typing import Any, NoReturn
 
 import click
@@ -62,6 +63,7 @@ class ReaderLeft(Exception):
 
 def run(command: Callable[[], Any]) -> NoReturn:
     """Run `command` and end the process with its exit code; errors become one line."""
+    _open_closed_streams()
     try:
         code = command()
         sys.stdout.flush()
@@ -77,6 +79,14 @@ def run(command: Callable[[], Any]) -> NoReturn:
         if os.environ.get("WFQ_LOG_LEVEL", "").lower() == "debug":
             sys.excepthook(type(exc), exc, exc.__traceback__)
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _open_closed_streams() -> None:
+    """Let output go nowhere where nobody gave us a place for it (`>&-`, some supervisors)."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            # Open for as long as the process lives.
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
 
 
 @contextmanager
@@ -154,15 +164,26 @@ def code_of(error: BaseException) -> int | None:
 
 
 def _usage(error: click.UsageError) -> str:
-    message = one_line(error.format_message()).rstrip(".")
+    unknown = isinstance(error, click.NoSuchOption)
+    message = one_line(error.message if unknown else error.format_message()).rstrip(".")
     message = message[:1].lower() + message[1:]
     path = error.ctx.command_path if error.ctx else "wfq"
     # Our own messages say what to do next, behind a semicolon.
-    if ";" in message or "did you mean" in message.lower():
+    if ";" in message:
         return message
-    if isinstance(error, click.NoSuchOption) and error.option_name.lstrip("-")[:1].isdigit():
-        return f"{message}; put '--' before a value that begins with '-'"
-    return f"{message}; see '{path} --help'"
+    instead = _instead(error) if isinstance(error, click.NoSuchOption) else ""
+    return f"{message}; {instead}" if instead else f"{message}; see '{path} --help'"
+
+
+def _instead(error: click.NoSuchOption) -> str:
+    """What was meant by an option that does not exist, where that can be guessed."""
+    given = error.option_name.lstrip("-")
+    if given[:1].isdigit():
+        return "put '--' before a value that begins with '-'"
+    # click compares the dashes too, which every option has.
+    names = {name.lstrip("-"): name for name in error.possibilities or ()}
+    near = get_close_matches(given, names, 1)
+    return f"did you mean '{names[near[0]]}'?" if near else ""
 
 
 def one_line(text: str) -> str:

@@ -88,6 +88,8 @@ def test_the_version_is_that_of_the_package() -> None:
         (["strat"], "there is no command 'strat'; did you mean 'start'?"),
         (["xyzzy"], "there is no command 'xyzzy'; 'wfq --help' lists them"),
         (["--frob"], "no such option '--frob'; see 'wfq --help'"),
+        (["list", "--where", "a=b"], "no such option '--where'; see 'wfq list --help'"),
+        (["list", "--stats", "FAILED"], "no such option '--stats'; did you mean '--status'?"),
         (["start", "saga", "-5"], "no such option '-5'; put '--' before a value"),
         (["get"], "missing argument 'ID'; see 'wfq get --help'"),
         (["list", "-o", "yaml"], "yaml"),
@@ -171,3 +173,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
 
     assert done.returncode == 0, done.stderr
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_no_error(closed: str) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f'exec "$0" -m wfq_cli config show {closed}', sys.executable],
+        capture_output=True,
+        text=True,
+        env=clean_env(),
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("redis_url" in done.stdout) == (closed == "2>&-")

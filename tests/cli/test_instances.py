@@ -242,11 +242,13 @@ def test_a_filter_acts_only_when_told_to(wfq: Cli) -> None:
     where = ("--where", "name=chain, id=c-")
 
     dry = wfq.run("suspend", *where, "--dry-run", "-o", "ids")
+    one = wfq.run("suspend", "--where", "id=c-0", "--dry-run")
     refused = wfq.fails(2, "suspend", *where)
     done = wfq.ok("suspend", *where, "--yes", "-o", "ids")
 
     assert dry.stdout.split() == ["c-2", "c-1", "c-0"]
     assert "3 instances; nothing was done" in dry.stderr
+    assert "1 instance; nothing was done" in one.stderr
     assert "pass --yes to suspend them" in refused
     assert done.split() == ["c-2", "c-1", "c-0"]
 
@@ -285,6 +287,7 @@ def test_an_unreachable_redis_is_exit_code_69_at_once(
     said = wfq.fails(69, "list", "--redis-url", "redis://:secret@127.0.0.1:1/0")
 
     assert "cannot reach Redis at redis://127.0.0.1:1/0" in said
+    assert said.endswith("Connection refused; is it running?")
     assert "secret" not in said
 
 

@@ -33,7 +33,7 @@ _CODES: dict[type[Exception], str] = {
 
 def translate(error: Exception, server: str) -> StorageError:
     """The wfq error for what redis-py raised; by text, since classes differ by server version."""
-    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()[:300]
+    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()[:300].rstrip(".")
     if _DENIED.search(text) or isinstance(error, redis.AuthenticationError):
         return StorageError(f"{server} refused access: {text}; check user, password and ACL")
     if _FULL.search(text):
