@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import Processes, clean_env, poll, runs
+from wfq_cli.demo.command import activation
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(120)]
 
@@ -71,6 +72,16 @@ def test_a_demo_that_is_killed_takes_its_processes_along(
     demo.kill()
 
     poll(lambda: not any(runs(pid) for pid in children), 20)
+
+
+def test_it_says_how_to_reach_the_command_where_it_is_not_on_the_path(tmp_path: Path) -> None:
+    script = tmp_path / ".venv" / "bin" / "activate"
+    script.parent.mkdir(parents=True)
+    script.touch()
+
+    assert activation(tmp_path / ".venv", tmp_path)[0][0] == ". .venv/bin/activate"
+    assert activation(tmp_path / ".venv", Path("/elsewhere"))[0][0] == f". {script}"
+    assert activation(tmp_path, tmp_path) == []
 
 
 def _children(pid: int) -> set[int]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -113,6 +115,7 @@ def _say_goodbye(screen: Screen, stage: Stage, took_s: float, *, kept: bool) -> 
         (f"wfq history {stage.new_id('tower')} {there}", "why the tower was not delivered"),
         (f"wfq server {there}", "the same over HTTP, on http://127.0.0.1:3500"),
     ]
+    first = [] if shutil.which("wfq") else activation(Path(sys.prefix), Path.cwd())
     example = Path("examples", "chaining.py")
     going_on = [
         (
@@ -121,5 +124,14 @@ def _say_goodbye(screen: Screen, stage: Stage, took_s: float, *, kept: bool) -> 
         ),
         ("wfq --help", "all commands"),
     ]
-    screen.commands([*(looking_back if kept else []), *going_on])
+    screen.commands([*first, *(looking_back if kept else []), *going_on])
     click.echo()
+
+
+def activation(environment: Path, here: Path) -> list[tuple[str, str]]:
+    """Return what puts the `wfq` command on the PATH of who began with run.py, if anything does."""
+    script = environment / "bin" / "activate"
+    if not script.exists():
+        return []
+    shown = script.relative_to(here) if here in script.parents else script
+    return [(f". {shlex.quote(str(shown))}", "puts `wfq` on your PATH")]
