@@ -76,5 +76,26 @@ def format_duration(seconds: float) -> str:
     return text or "0s"
 
 
+def told_duration(milliseconds: int) -> str:
+    """Return a duration for people, in its largest two units: ``3 d 4 h``, ``12 s``."""
+    seconds = max(0, milliseconds) / 1000
+    if seconds < 1:
+        return f"{max(0, milliseconds)} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{int(seconds)} s"
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    parts: list[str] = []
+    left = int(seconds)
+    for word, size in units:
+        count, left = divmod(left, size)
+        if count or parts:
+            parts.append(f"{count} {word}" if count else "")
+        if len(parts) == 2:
+            break
+    return " ".join(part for part in parts if part)
+
+
 #: A pydantic field of seconds that reads every form of `parse_duration`.
 Seconds = Annotated[float, BeforeValidator(parse_duration)]

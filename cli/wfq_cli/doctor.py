@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import click
 
 from wfq.checker import Report, check_namespace
-from wfq.checker.explain import explain_instance, told_in_full
+from wfq.checker.explain import explain_instance
+from wfq.checker.explanation import told_in_full
 from wfq.checker.repair import repair_namespace
 from wfq.errors import InstanceNotFound
 from wfq_cli import exits, health, render

@@ -78,4 +78,5 @@ def explanation_document(told: dict[str, Any]) -> dict[str, Any]:
         "next": told.get("next", []),
         "todo": told.get("todo", []),
         "violations": told.get("violations", []),
+        "tasks": told.get("tasks", []),
     }

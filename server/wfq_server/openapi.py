@@ -57,7 +57,13 @@ _SCHEMAS: dict[str, Any] = {
         {"instanceID": _TEXT, "events": {"type": "array", "items": {"type": "object"}}}
     ),
     "Explanation": _object(
-        {"instanceID": _TEXT, "runtimeStatus": _TEXT, "explanation": _TEXT, **_LINES}
+        {
+            "instanceID": _TEXT,
+            "runtimeStatus": _TEXT,
+            "explanation": _TEXT,
+            **_LINES,
+            "tasks": {"type": "array", "items": {"type": "object"}},
+        }
     ),
     "Health": _object({"status": _TEXT}),
     "Document": {"type": "object"},

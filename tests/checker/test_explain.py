@@ -14,7 +14,8 @@ from tests.servers import ROOT
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
 from wfq.checker.evidence import at_text
-from wfq.checker.explain import _STALLED, Explanation, explain_instance
+from wfq.checker.explain import _STALLED, explain_instance
+from wfq.checker.explanation import Explanation
 from wfq.core import events as ev
 from wfq.core.context import WorkflowContext
 from wfq.storage.membership import WorkerInfo, register_worker
@@ -62,7 +63,9 @@ def test_a_delayed_start_tells_when(scene: Scene) -> None:
     told = explain(scene)
 
     assert told.waits == ["its start is delayed, due 2100-01-01T00:00:00.000Z"]
-    assert told.next == ["it starts at 2100-01-01T00:00:00.000Z"]
+    (following,) = told.next
+    assert re.fullmatch(r"it starts in \d+ d( \d+ h)?, at 2100-01-01T00:00:00.000Z", following)
+    assert told.start_due_ms == 4102444800000
     assert told.todo == []
 
 
@@ -107,9 +110,11 @@ def test_an_event_that_is_awaited_is_named_with_those_that_came(scene: Scene) ->
 
     told = explain(scene)
 
-    assert "event 'go' since " in told.waits[0]
+    assert re.match(r"event 'go' since \d[\w. ]+ \(20", told.waits[0])
     assert "raised so far: approve" in told.waits[0]
-    assert told.next[0].startswith("the wait times out at ")
+    assert re.match(r"the wait times out in 59 min \d+ s, at 20", told.next[0])
+    (task,) = told.tasks
+    assert (task.kind, task.name, task.raised) == ("event", "go", ("approve",))
     assert "'wfq raise a go' answers it" in told.todo
 
 
@@ -211,9 +216,8 @@ def test_everybody_is_busy(scene: Scene) -> None:
 
     told = explain(scene)
 
-    assert told.waits == [
-        "activity 'work' (task 0) waits in queue 'default', whose 1 slots are all busy"
-    ]
+    assert told.waits == ["activity 'work' (task 0) waits in queue 'default'; its one slot is busy"]
+    assert told.tasks[0].busy == 1
     assert "more workers, or a higher concurrency" in told.todo[0]
 
 
@@ -250,19 +254,52 @@ def test_an_activity_of_a_dead_worker_is_taken_over(scene: Scene) -> None:
     assert told.next == ["another worker takes it over when its lease runs out"]
 
 
-def test_an_activity_that_fails_tells_when_it_is_tried_again(scene: Scene) -> None:
-    hire(scene)
+def fail_the_second(scene: Scene, extra: bytes) -> None:
+    """Let the second activity of a chain fail once, with that extra in its message."""
     scene.begin("chain")
     (first,) = tiny.take(scene.store, 0, "w", 1)
     scene.store.complete(first.outcome("done"))
     scene.turn()
     (second,) = tiny.take(scene.store, 0, "w", 1)
     scene.store.complete(second.outcome("failed"))
+    name = task_field("a", second.task_id, second.nonce)
+    message = scene.store.command("HGET", scene.store.ns.tasks(0), name)
+    changed = message[: message.rindex(b",")] + b"," + extra + b"]"
+    scene.store.command("HSET", scene.store.ns.tasks(0), name, changed)
+
+
+def test_an_activity_that_fails_tells_why_and_when_it_is_tried_again(scene: Scene) -> None:
+    hire(scene)
+    fail_the_second(scene, b'{"past":[[5,9]],"error":["ValueError","no such card"]}')
 
     told = explain(scene)
 
-    assert "activity 'work' (task 1) has failed 1 times" in told.waits[0]
-    assert told.next[0].startswith("attempt 2 of 3 is due at ")
+    said = r"activity .work. \(task 1\) has failed once \(ValueError: no such card\), attempt 2"
+    assert re.match(said, told.waits[0])
+    assert re.match(r"attempt 2 of 3 (in \d[\w. ]+, )?at 20", told.next[0])
+    (task,) = told.tasks
+    assert (task.state, task.attempt, task.of) == ("retrying", 2, 3)
+    assert task.attempt_times == ((5, 9),)
+    assert task.document()["last_error"] == {"type": "ValueError", "message": "no such card"}
+    assert task.due_ms is not None
+
+
+def test_a_further_attempt_that_runs_tells_what_the_last_failed_with(scene: Scene) -> None:
+    hire(scene)
+    fail_the_second(scene, b'{"past":[[5,9]],"error":["ValueError","no such card"]}')
+    tiny.make_due(scene.store)
+    scene.store.fire()
+
+    queued = explain(scene)
+    tiny.take(scene.store, 0, "w", 1)
+    running = explain(scene)
+
+    assert queued.tasks[0].state == "queued"
+    assert queued.tasks[0].attempt_times == ((5, 9),)
+    assert running.waits == [
+        "activity 'work' (task 1), attempt 2 of 3, runs on w; last error: ValueError: no such card"
+    ]
+    assert running.tasks[0].worker == "w"
 
 
 @pytest.mark.parametrize(
@@ -279,16 +316,7 @@ def test_an_activity_that_nobody_knows_is_told_before_it_stalls(
     scene: Scene, registered: str, todo: list[str]
 ) -> None:
     hire(scene, activities=[registered], unknown_grace_s=30.0)
-    scene.begin("chain")
-    (first,) = tiny.take(scene.store, 0, "w", 1)
-    scene.store.complete(first.outcome("done"))
-    scene.turn()
-    (second,) = tiny.take(scene.store, 0, "w", 1)
-    scene.store.complete(second.outcome("failed"))
-    name = task_field("a", second.task_id, second.nonce)
-    message = scene.store.command("HGET", scene.store.ns.tasks(0), name)
-    unknown = message[: message.rindex(b",")] + b',{"unknown":1}]'
-    scene.store.command("HSET", scene.store.ns.tasks(0), name, unknown)
+    fail_the_second(scene, b'{"unknown":1}')
 
     told = explain(scene)
 
@@ -414,5 +442,6 @@ def test_it_can_be_told_as_one_line_and_as_json(scene: Scene) -> None:
     assert document["explanation"] == told.sentence
     assert set(document) == {
         "instance_id", "runtime_status", "explanation", "waits", "next", "todo", "violations",
+        "tasks",
     }  # fmt: skip
     assert " - to do: " in told.sentence

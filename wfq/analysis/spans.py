@@ -32,6 +32,7 @@ class Span:
     kind: that of a step of a graph. `dropped`: open when the instance ended. given, result,
     failure: payloads as stored. due_ms: of a timer or timeout. attempts: None where not told.
     attempt_times: when the last of several attempts began and ended, as far as that is known.
+    idle_ms: since when an open one is not at work: queued, or between attempts.
     index: that of the event that opened it. target: the child, or where an event was sent to.
     """
 
@@ -44,6 +45,7 @@ class Span:
     state: SpanState = "open"
     attempts: int | None = None
     attempt_times: list[tuple[int, int]] = field(default_factory=list)
+    idle_ms: int | None = None
     given: Any = None
     result: Any = None
     failure: Any = None

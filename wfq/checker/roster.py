@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from typing import Any
 
+from wfq.checker.waiting import Lack
 from wfq.errors import StorageError
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
@@ -37,9 +39,25 @@ class Roster:
         """How many activities of a queue can run at once."""
         return sum(int(worker.get("concurrency", 0)) for worker in self.activity_workers(queue))
 
-    def schedulers(self) -> bool:
-        """Whether anybody fires timers."""
-        return any("scheduler" in w.get("roles", ()) for w in self._all)
+    def timer_lacks(self) -> tuple[Lack, ...]:
+        """What lacks where nobody fires timers."""
+        alive = any("scheduler" in w.get("roles", ()) for w in self._all)
+        return () if alive else (Lack("scheduler"),)
+
+    def activity_lacks(self, activity: str, queue: str) -> tuple[Lack, ...]:
+        """What lacks where nobody can run an activity of a queue."""
+        live = self.activity_workers(queue)
+        if not live:
+            return (Lack("worker", queue, activity),)
+        names = {name for worker in live for name in worker["activities"]}
+        if activity in names:
+            return ()
+        return (Lack("activity", queue, activity, near(activity, names)),)
+
+
+def near(name: str, names: Iterable[str]) -> str:
+    """The one of the names that may be meant; "" where none is like it."""
+    return next(iter(get_close_matches(name, list(names), 1)), "")
 
 
 def grace_ms(workers: Sequence[dict[str, Any]]) -> int | None:

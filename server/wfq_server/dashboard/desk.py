@@ -129,7 +129,10 @@ class Desk:
             ago=wording.ago, iso=wording.iso, moment=wording.moment, ms=wording.epoch_ms
         )
         environment.globals.update(
-            plural=wording.plural, title_of=timeline.title_of, hover=timeline.hover
+            plural=wording.plural,
+            title_of=timeline.title_of,
+            hover=timeline.hover,
+            attempts_of=timeline.attempts_of,
         )
         return environment
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from wfq.analysis.graph import Graph
 from wfq.analysis.progress import lay_over
 from wfq.analysis.spans import Span, spans_of
 from wfq.analysis.svg import to_svg
+from wfq.checker.explanation import Explanation
 from wfq.codec import Codec
 from wfq.core.history import HistoryEvent
 from wfq.errors import WfqError
@@ -24,9 +26,11 @@ from wfq_server.dashboard import payloads, why
 from wfq_server.dashboard.desk import Desk, origin
 from wfq_server.dashboard.forms import raise_lines
 from wfq_server.dashboard.source import Published
-from wfq_server.dashboard.timeline import make_timeline
+from wfq_server.dashboard.timeline import make_timeline, take_attempts
 from wfq_server.dashboard.wording import epoch_ms, moment
 from wfq_server.errors import ApiError
+
+log = logging.getLogger("wfq.server")
 
 #: Children of which a page reads the state, over all generations of them.
 _CHILDREN = 60
@@ -61,6 +65,10 @@ class Detail:
         )
         spans = spans_of(events)
         ended = state.runtime_status.is_final
+        explained = {} if ended else await self._explained(state)
+        told = explained.get(state.instance_id)
+        if told is not None:
+            take_attempts(spans, told.tasks)
         began_ms = events[0].time_ms if events else epoch_ms(state.created_at)
         end_ms = events[-1].time_ms if ended and events else now_ms
         waits = [s.name for s in spans if s.state == "open" and s.kind == "event"]
@@ -73,7 +81,7 @@ class Detail:
             "timeline": make_timeline(spans, began_ms, end_ms),
             "spans": [_Told(span, codec) for span in spans[:_TASKS]],
             "span_count": len(spans),
-            "reasons": [] if ended else await self._reasons(state, spans, now_ms),
+            "reasons": _UNTOLD if told is None else why.reasons(told, explained),
             "graph": _picture(published, events, spans, state, codec),
             "about": published.graph.about if published and published.graph else "",
             "input": _payload(events, "ExecutionStarted", "input", codec),
@@ -98,23 +106,14 @@ class Detail:
             raise ApiError(404, "ERR_INSTANCE_ID_NOT_FOUND", message)
         return state
 
-    async def _reasons(
-        self, state: WorkflowState[Any], spans: Sequence[Span], now_ms: int
-    ) -> list[why.Reason]:
-        source = self._desk.source
+    async def _explained(self, state: WorkflowState[Any]) -> dict[str, Explanation]:
+        """Explanations of a live instance and its children; none where Redis refuses."""
         try:
-            explanation = await source.explanation(state.instance_id)
+            status = state.runtime_status.name
+            return await self._desk.source.explanations(state.instance_id, status)
         except WfqError as exc:
-            explanation = f"wrong: it cannot be looked into: {exc}"
-        return why.reasons(
-            state.runtime_status.name,
-            state.stalled_reason,
-            spans,
-            explanation,
-            await source.workers(),
-            queue=state.app_id,
-            now_ms=now_ms,
-        )
+            log.warning("instance %s cannot be explained: %s", state.instance_id, exc)
+            return {}
 
     async def _children(self, spans: Sequence[Span]) -> list[tuple[int, Span, Any]]:
         """The tree of children: depth, the span that started each, its state or None."""
@@ -186,6 +185,8 @@ class Detail:
         )
 
 
+#: What is said where there is no explanation.
+_UNTOLD = [why.Reason("It could not be looked into just now.")]
 _RERUNNABLE = frozenset(("TaskScheduled", "ChildWorkflowScheduled"))
 
 

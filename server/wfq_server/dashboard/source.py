@@ -11,7 +11,8 @@ from typing import Any, TypeVar, cast
 import orjson
 
 from wfq.analysis.graph import Graph
-from wfq.checker import check_instance
+from wfq.checker.explain import explain_instance
+from wfq.checker.explanation import Explanation
 from wfq.codec import Codec
 from wfq.core.history import HistoryEvent, expand_history
 from wfq.errors import WfqError
@@ -34,6 +35,8 @@ _FRESH_S = 2.0
 #: Seconds that a count is good for, and how many times as long as it took.
 _FRESH_COUNT_S = 0.5
 _REST = 10
+#: Instances of a family that are explained for one page: each is some reads of Redis.
+_FAMILY = 8
 #: Explanations, and counts, that are remembered.
 _REMEMBERED = 500
 
@@ -76,7 +79,7 @@ class Source:
     def __init__(self, client: ApiClient, settings: Settings) -> None:
         self.client = client
         self.settings = settings
-        self._explained: dict[str, tuple[float, str]] = {}
+        self._explained: dict[str, tuple[float, Explanation | None]] = {}
         self._counted: dict[str, tuple[float, Counts]] = {}
         #: One count at a time: with filters, Redis looks at every instance for it.
         self._counting = asyncio.Lock()
@@ -97,19 +100,37 @@ class Source:
         _, records = await self.client.operate(operations.fetch_records, instance_id)
         return expand_history(records)
 
-    async def explanation(self, instance_id: str) -> str:
-        """What will wake an instance, in the words of ``wfq explain``."""
+    async def explanation(self, instance_id: str, status: str = "") -> Explanation | None:
+        """What ``wfq explain`` says, of late; None for an unknown instance. Raises: WfqError."""
         known = self._explained.get(instance_id)
         if known is not None and time.monotonic() - known[0] < _FRESH_S:
             return known[1]
         namespace = (await self.scope()).namespace
-        report = await self._in_thread(check_instance, namespace, instance_id)
-        told = report.explanations.get(instance_id, "")
-        told = "; ".join([told, *(f"wrong: {violation}" for violation in report.violations)])
+        told = await self._in_thread(explain_instance, namespace, instance_id, status)
         while len(self._explained) >= _REMEMBERED:
             self._explained.pop(next(iter(self._explained)))
         self._explained[instance_id] = (time.monotonic(), told)
         return told
+
+    async def explanations(self, instance_id: str, status: str) -> dict[str, Explanation]:
+        """The explanations of an instance and of the children that it waits for, by id.
+
+        Children of children too, as many as a page tells of. Raises: WfqError.
+        """
+        found: dict[str, Explanation] = {}
+        following = [(instance_id, status)]
+        while following and len(found) < _FAMILY:
+            next_id, status = following.pop(0)
+            told = await self.explanation(next_id, status)
+            if told is None or next_id in found:
+                continue
+            found[next_id] = told
+            following += [
+                (task.child_id, "")
+                for task in told.tasks
+                if task.child_id and task.state in ("RUNNING", "PENDING")
+            ]
+        return found
 
     async def counts(self, key: str, filters: FilterKeywords) -> Counts:
         """How many instances fit, by status, of late; `key` names the filters.
