@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -144,9 +145,10 @@ def test_doctor_tells_of_replicas() -> None:
 
 def test_doctor_cuts_nothing_in_a_pipe(wfq: Cli) -> None:
     wfq.env["COLUMNS"] = "40"
-    whole = [row["detail"] for row in wfq.rows("doctor")]
+    # Figures differ from one time to the next: how long an answer takes, how far a clock is off.
+    whole = [re.sub(r"[\d.]+", "N", row["detail"]) for row in wfq.rows("doctor")]
 
-    table = wfq.run("doctor", "-o", "table").stdout
+    table = re.sub(r"[\d.]+", "N", wfq.run("doctor", "-o", "table").stdout)
 
     assert max(map(len, whole)) > 60
     assert [line for line in whole if line not in table] == []

@@ -112,7 +112,8 @@ def _summed(step: Step, spans: Sequence[Span]) -> Progress:
     failed = sum(span.state == "failed" for span in spans)
     done, running = counts["done"], counts["open"]
     if running:
-        state: State = "waiting" if step.kind in _WAITING else "running"
+        idle = all(span.idle_ms is not None for span in spans if span.state == "open")
+        state: State = "waiting" if idle or step.kind in _WAITING else "running"
     elif failed:
         state = "failed"
     elif done:

@@ -65,7 +65,7 @@ class Detail:
         )
         spans = spans_of(events)
         ended = state.runtime_status.is_final
-        explained = {} if ended else await self._explained(state)
+        explained = {} if ended else await self._explained(state, events)
         told = explained.get(state.instance_id)
         if told is not None:
             take_attempts(spans, told.tasks)
@@ -106,13 +106,22 @@ class Detail:
             raise ApiError(404, "ERR_INSTANCE_ID_NOT_FOUND", message)
         return state
 
-    async def _explained(self, state: WorkflowState[Any]) -> dict[str, Explanation]:
+    async def _explained(
+        self, state: WorkflowState[Any], events: Sequence[HistoryEvent]
+    ) -> dict[str, Explanation]:
         """Explanations of a live instance and its children; none where Redis refuses."""
+        status, turns = state.runtime_status.name, events[-1].turn if events else 0
+        # A generation counts its turns from 0.
+        turns += state.generation * 1_000_000
         try:
-            status = state.runtime_status.name
-            return await self._desk.source.explanations(state.instance_id, status)
+            return await self._desk.source.explanations(state.instance_id, status, turns)
         except WfqError as exc:
-            log.warning("instance %s cannot be explained: %s", state.instance_id, exc)
+            log.warning(
+                "instance %s cannot be explained: %s",
+                state.instance_id,
+                exc,
+                extra={"instance_id": state.instance_id},
+            )
             return {}
 
     async def _children(self, spans: Sequence[Span]) -> list[tuple[int, Span, Any]]:

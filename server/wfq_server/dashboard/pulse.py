@@ -121,9 +121,12 @@ class Pulse:
             self._missed = self._count
         for word in (notice.data or b"").decode("utf-8", "replace").split():
             instance_id = word.removeprefix("!")
-            # The latest stand at the end: those at the beginning are forgotten first.
-            self._changed.pop(instance_id, None)
-            self._changed[instance_id] = self._count
+            while instance_id:
+                # The latest stand at the end: those at the beginning are forgotten first.
+                self._changed.pop(instance_id, None)
+                self._changed[instance_id] = self._count
+                # The page of a parent tells of its children, whose ids begin with its own.
+                instance_id = instance_id.rpartition("~")[0]
         while len(self._changed) > 10_000:
             self._changed.pop(next(iter(self._changed)))
         async with self._tick:

@@ -30,8 +30,8 @@ from wfq_server.client import ApiClient
 
 T = TypeVar("T")
 
-#: Seconds that an explanation, or a publication, is good for.
-_FRESH_S = 2.0
+#: Seconds that an explanation is good for, where nothing has happened meanwhile.
+_FRESH_S = 1.0
 #: Seconds that a count is good for, and how many times as long as it took.
 _FRESH_COUNT_S = 0.5
 _REST = 10
@@ -79,7 +79,7 @@ class Source:
     def __init__(self, client: ApiClient, settings: Settings) -> None:
         self.client = client
         self.settings = settings
-        self._explained: dict[str, tuple[float, Explanation | None]] = {}
+        self._explained: dict[str, tuple[float, int, Explanation | None]] = {}
         self._counted: dict[str, tuple[float, Counts]] = {}
         #: One count at a time: with filters, Redis looks at every instance for it.
         self._counting = asyncio.Lock()
@@ -100,33 +100,41 @@ class Source:
         _, records = await self.client.operate(operations.fetch_records, instance_id)
         return expand_history(records)
 
-    async def explanation(self, instance_id: str, status: str = "") -> Explanation | None:
-        """What ``wfq explain`` says, of late; None for an unknown instance. Raises: WfqError."""
+    async def explanation(
+        self, instance_id: str, status: str = "", turns: int = 0
+    ) -> Explanation | None:
+        """What ``wfq explain`` says, of late; None for an unknown instance. Raises: WfqError.
+
+        What was said of fewer turns than the caller has seen is not said again.
+        """
         known = self._explained.get(instance_id)
-        if known is not None and time.monotonic() - known[0] < _FRESH_S:
-            return known[1]
+        if known is not None and time.monotonic() - known[0] < _FRESH_S and known[1] >= turns:
+            return known[2]
+        began = time.monotonic()
         namespace = (await self.scope()).namespace
         told = await self._in_thread(explain_instance, namespace, instance_id, status)
         while len(self._explained) >= _REMEMBERED:
             self._explained.pop(next(iter(self._explained)))
-        self._explained[instance_id] = (time.monotonic(), told)
+        self._explained[instance_id] = (began, turns, told)
         return told
 
-    async def explanations(self, instance_id: str, status: str) -> dict[str, Explanation]:
+    async def explanations(
+        self, instance_id: str, status: str, turns: int
+    ) -> dict[str, Explanation]:
         """The explanations of an instance and of the children that it waits for, by id.
 
         Children of children too, as many as a page tells of. Raises: WfqError.
         """
         found: dict[str, Explanation] = {}
-        following = [(instance_id, status)]
+        following = [(instance_id, status, turns)]
         while following and len(found) < _FAMILY:
-            next_id, status = following.pop(0)
-            told = await self.explanation(next_id, status)
+            next_id, status, turns = following.pop(0)
+            told = await self.explanation(next_id, status, turns)
             if told is None or next_id in found:
                 continue
             found[next_id] = told
             following += [
-                (task.child_id, "")
+                (task.child_id, "", 0)
                 for task in told.tasks
                 if task.child_id and task.state in ("RUNNING", "PENDING")
             ]

@@ -135,18 +135,31 @@
     if (element.dataset.zoomBy) { return '[data-zoom-by="' + element.dataset.zoomBy + '"]'; }
     return element.className ? "." + CSS.escape(element.className.split(" ")[0]) : null;
   }
+  // What is scrolled stays where it was, and what somebody is marking is left alone until that is done.
+  var scrolled = [];
+  function scrollers(target) { return Array.from(target.querySelectorAll(".timeline, .picture, .scroll, pre")); }
+  function marking(target) {
+    var marked = window.getSelection();
+    return marked && !marked.isCollapsed && target.contains(marked.anchorNode);
+  }
   document.addEventListener("htmx:beforeSwap", function (event) {
     var target = event.detail.target, text = event.detail.serverResponse;
-    if (last.get(target) === text) { event.detail.shouldSwap = false; return; }
+    if (last.get(target) === text || marking(target)) { event.detail.shouldSwap = false; return; }
     last.set(target, text);
     var active = document.activeElement;
     focused = active && target.contains(active) ? pathOf(active) : null;
+    scrolled = scrollers(target).map(function (part) { return [part.scrollLeft, part.scrollTop]; });
   });
   document.addEventListener("htmx:afterSwap", function (event) {
     tellTimes(); applyZoom(); showChosen();
     var again = focused && event.target.querySelector(focused);
     focused = null;
     if (again) { again.focus({ preventScroll: true }); }
+    var parts = scrollers(event.target);
+    if (parts.length === scrolled.length) {
+      parts.forEach(function (part, number) { part.scrollLeft = scrolled[number][0]; part.scrollTop = scrolled[number][1]; });
+    }
+    scrolled = [];
   });
   // --- live parts: told by a worker that all pages share (live.js), while somebody looks
   //: Milliseconds between looks where the browser has no such workers.
@@ -193,20 +206,22 @@
   htmx.createEventSource = function (url) { return new Following(url); };
   // A page that nobody looks at asks for nothing; what it would have asked for comes when it is looked at.
   document.addEventListener("htmx:beforeRequest", function (event) {
-    if (document.hidden && event.detail.elt.getAttribute("hx-trigger")) { event.preventDefault(); }
+    var part = event.detail.elt;
+    if (part.getAttribute("hx-trigger") && (document.hidden || hasEnded(part))) { event.preventDefault(); }
   });
   document.addEventListener("visibilitychange", function () {
     if (document.hidden) { return; }
     tellTimes();
     document.querySelectorAll('[hx-trigger*="looked-at"]').forEach(function (part) { htmx.trigger(part, "looked-at"); });
   });
-  // The stream of an instance that has ended says nothing more, and its form makes no sense.
+  // An instance that has ended says nothing more, and its form makes no sense.
+  function hasEnded(part) {
+    return part.id === "now" &&
+      Boolean(part.querySelector(".head .status-completed, .head .status-failed, .head .status-terminated"));
+  }
   document.addEventListener("htmx:afterSettle", function () {
-    var form = document.getElementById("raise");
-    if (form && document.querySelector("#now .status-completed, #now .status-failed, #now .status-terminated") &&
-        document.querySelector("#now .head .status-completed, #now .head .status-failed, #now .head .status-terminated")) {
-      form.hidden = true;
-    }
+    var form = document.getElementById("raise"), now = document.getElementById("now");
+    if (form && now && hasEnded(now)) { form.hidden = true; }
   });
   window.addEventListener("DOMContentLoaded", function () { tellTimes(); showChosen(); });
   setInterval(tellTimes, 1000);
