@@ -37,12 +37,13 @@ class Instance(Intake):
     bytes, for bounding a cache; whoever knows the size of payloads may add to it.
     """
 
-    __slots__ = ("_aborted", "_no_code", "_was_deferred", "length", "size")
+    __slots__ = ("_aborted", "_most_events", "_no_code", "_was_deferred", "length", "size")
 
     def __init__(self, instance_id: str, birth: Record, host: Host) -> None:
         super().__init__(instance_id, birth, host)
         self.size = _BASE_SIZE
         self.length = 0
+        self._most_events = host.limits.history_events
         self._aborted = False
         self._no_code: str | None = None
         #: Whether the last turn on record was one without code.
@@ -113,30 +114,30 @@ class Instance(Intake):
         fires before it is due. `nonce` is unique to the turn. Raises: TurnAborted when a
         watchdog gave the turn up.
         """
-        last_ms = self._decisions.now_ms
+        last_ms, no_code = self._decisions.now_ms, self._no_code
         for event in events:
             if event[0] == ev.FIRED:
                 last_ms = max(last_ms, self._due_ms(event))
-        if self._codeless_since == _FROM_NOW:
-            self._codeless_since = max(now_ms, last_ms)
+        if now_ms < last_ms:
+            now_ms = last_ms
+        if no_code is not None and self._codeless_since == _FROM_NOW:
+            self._codeless_since = now_ms
+        # By position: names would cost as much as the rest of the call.
         turn = self._run_turn(
-            events,
-            now_ms if now_ms > last_ms else last_ms,
-            nonce,
-            deferred=self._no_code,
-            full=self.length >= self._decisions.host.limits.history_events,
+            events, now_ms, nonce, no_code, None, self.length >= self._most_events
         )
-        if self._was_deferred and self._no_code is None:
+        if no_code is not None:
+            self._held = []  # whoever loads it with code delivers them from the records
+        elif self._was_deferred:
             turn.has_code_again = True
             self._was_deferred = False
-        if self._no_code is not None:
-            self._held = []  # whoever loads it with code delivers them from the records
         if self._aborted:
             raise TurnAborted(f"the turn of {self.id!r} was aborted")
-        if not turn.empty:
+        consumed, decided = len(turn.events), len(turn.actions)
+        if consumed or decided or turn.status != turn.status_before:
             self.turns += 1
-            self.length += len(turn.events)
-            self.size += _EVENT_SIZE * len(turn.events) + _ACTION_SIZE * len(turn.actions)
+            self.length += consumed
+            self.size += _EVENT_SIZE * consumed + _ACTION_SIZE * decided
         return turn
 
     def _due_ms(self, event: Event) -> int:

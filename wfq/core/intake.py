@@ -34,7 +34,6 @@ class Intake(Generation):
         events: list[Event],
         now_ms: int,
         nonce: str,
-        *,
         deferred: str | None,
         recorded: RecordedTurn | None = None,
         full: bool = False,

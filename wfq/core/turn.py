@@ -71,6 +71,16 @@ class Turn:
         self.events: list[Event] = []
 
     @property
+    def is_plain(self) -> bool:
+        """Whether events and actions are all there is to it, of an instance that goes on."""
+        return (
+            self.status == self.status_before == RUNNING
+            and self.extra is None
+            and self.custom is UNSET
+            and not (self.cancel_timers or self.delivered or self.has_code_again)
+        )
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to record: every event was dropped, nothing changed."""
         return not self.events and not self.actions and self.status == self.status_before

@@ -22,7 +22,7 @@ from wfq.core.events import (
     Record,
 )
 from wfq.core.ports import TurnAborted
-from wfq.core.turn import CONTINUED, FAILED, FINAL, RUNNING, Turn
+from wfq.core.turn import CONTINUED, FAILED, FINAL, Turn
 from wfq.errors import StaleLease, TurnTooLarge
 from wfq.storage import partitions
 from wfq.storage.instances import Stored
@@ -224,8 +224,8 @@ class Batch:
         now_ms = engine.now_ms()
         # Bound once: what follows runs for every turn.
         watch_turn, next_nonce, inline = engine.watch.turn, engine.nonce, engine.inline
-        draft_of, many_events = partition.writer.draft, partition.many_events
-        loaded, keep_on, stays = self._loaded, engine.cache.put, self._stays
+        writer, many_events, stays = partition.writer, partition.many_events, self._stays
+        loaded, keep, keep_on = self._loaded, partition.keep, engine.cache.put
         engine.watch.begin()
         for instance_id, events in self.works.items():
             cached = loaded[instance_id]
@@ -245,20 +245,24 @@ class Batch:
                         turn, nonce, turns_before = self._go_on(
                             cached, turn, actions, nonce, turns_before, token, position, parts
                         )
-                draft = draft_of(
-                    instance, turn, turns_before=turns_before, nonce=nonce,
-                    created=cached.created_ms, position=position,
-                )  # fmt: skip
+                if turn.is_plain and not stays:
+                    # As nearly every turn: the instance stays in memory, or comes there.
+                    draft = writer.plain(instance, turn, turns_before)
+                    cached.busy = False
+                    if cached.size:
+                        keep_on(cached)
+                    else:
+                        keep(cached)
+                    if instance.length > many_events:
+                        partition.warn_of_length(instance, turn)
+                else:
+                    draft = writer.draft(
+                        instance, turn, turns_before=turns_before, nonce=nonce,
+                        created=cached.created_ms, position=position,
+                    )  # fmt: skip
+                    self._after(cached, turn)
             except TurnTooLarge as exc:
                 raise self._set_aside(instance_id, exc) from exc
-            if turn.status == RUNNING and turn.extra is None and cached.size:
-                # As nearly always: it is in memory and stays there.
-                cached.busy = False
-                keep_on(cached)
-                if instance.length > many_events:
-                    partition.warn_of_length(instance, turn)
-            else:
-                self._after(cached, turn)
             if draft is None:
                 if turns_before is None:
                     notice.append(instance_id)

@@ -29,7 +29,7 @@ from wfq.core.events import (
     Record,
 )
 from wfq.core.instance import Instance
-from wfq.core.turn import CONTINUED, FINAL, RUNNING, Turn
+from wfq.core.turn import CONTINUED, FINAL, Turn
 from wfq.errors import TurnTooLarge
 from wfq.storage import timers
 from wfq.storage.keys import Namespace
@@ -109,14 +109,8 @@ class CommitWriter(Posting):
         field of the last event consumed, for the next owner to skip. `inline` are tasks that are
         run here, and have no entry. Raises: TurnTooLarge.
         """
-        if (
-            turn.extra is None
-            and position is None
-            and turn.status == turn.status_before == RUNNING
-            and turn.custom is UNSET
-            and not (turn.cancel_timers or turn.delivered or turn.has_code_again)
-        ):
-            return self._plain(instance, turn, turns_before, inline)
+        if turn.is_plain and position is None:
+            return self.plain(instance, turn, turns_before, inline)
         record = b""
         if not turn.empty and turn.status != CONTINUED:
             document = turn.record()
@@ -162,13 +156,18 @@ class CommitWriter(Posting):
             return None
         return part
 
-    def _plain(
-        self, instance: Instance, turn: Turn, turns_before: int | None, inline: Container[int]
+    def plain(
+        self,
+        instance: Instance,
+        turn: Turn,
+        turns_before: int | None,
+        inline: Container[int] = (),
     ) -> Draft | None:
-        """The part of a turn that has taken events and scheduled tasks, and no more than that.
+        """What `draft` returns for a turn that is plain, where no entry stays.
 
-        Nearly every turn is one, and nearly every one of these schedules one activity without
+        Nearly every turn is plain, and nearly every one of these schedules one activity without
         options: that is spelled out here, since what a turn costs is how much code it runs.
+        Raises: TurnTooLarge.
         """
         events, actions, nonce = turn.events, turn.actions, turn.nonce
         if not events and not actions:
