@@ -8,9 +8,9 @@ import orjson
 import pytest
 
 from tests.storage.kit import QUEUE, Store, done, message, new_child, pairs_of, part
+from wfq.storage.entries import id_after
 from wfq.storage.instances import NewInstance
 from wfq.storage.outbox import Message
-from wfq.storage.partitions import id_after
 from wfq.storage.timers import timer_member
 
 

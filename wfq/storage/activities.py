@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from wfq.storage import scripts
+from wfq.storage.entries import entry_number, id_after
 from wfq.storage.keys import Namespace
 from wfq.storage.scripts import Argument, Call
 
@@ -194,7 +195,7 @@ def complete(
     namespace: Namespace, partition: int, queue: str, outcomes: Sequence[Outcome]
 ) -> Call[CompleteReply]:
     """Report outcomes of one partition and activity queue in one step."""
-    entries: list[Argument] = []
+    entries: list[bytes] = []
     events: list[Argument] = []
     others: list[Outcome] = []
     home = ""
@@ -216,8 +217,10 @@ def complete(
             events += (outcome.instance_id, outcome.event)
         else:
             others.append(outcome)
+    above = id_after(max(entries, key=entry_number)) if entries else b""
     args: list[Argument] = [
-        queue, DEAD_LETTERS, home, len(entries), len(events) // 2, *entries, *events, len(others)
+        queue, DEAD_LETTERS, home, len(entries), len(events) // 2, above,
+        *entries, *events, len(others),
     ]  # fmt: skip
     for outcome in others:
         args += outcome.args()

@@ -125,11 +125,13 @@ def start(
                 item.policy,
                 orjson.dumps(tags) if tags else "",
             )
-    return Call(scripts.START, [namespace.prefix(partition)], args, _parse_starts)
 
+    def parse(reply: bytes | list[list[bytes]]) -> list[StartReply]:
+        if isinstance(reply, bytes):
+            return [StartReply("started", item.incarnation) for item in items]
+        return [StartReply(*(part.decode() for part in row)) for row in reply]
 
-def _parse_starts(reply: list[list[bytes]]) -> list[StartReply]:
-    return [StartReply(*(part.decode() for part in row)) for row in reply]
+    return Call(scripts.START, [namespace.prefix(partition)], args, parse)
 
 
 def append(

@@ -8,6 +8,7 @@ from typing import Any
 
 from wfq.storage import scripts
 from wfq.storage.activities import SHORT_FOR_MS
+from wfq.storage.entries import id_after
 from wfq.storage.keys import Namespace
 from wfq.storage.scripts import Argument, Call
 
@@ -184,12 +185,6 @@ def read_command(
     )  # fmt: skip
 
 
-def id_after(entry_id: bytes) -> bytes:
-    """The smallest stream id above `entry_id`."""
-    ms, _, seq = entry_id.partition(b"-")
-    return b"%b-%d" % (ms, int(seq) + 1)
-
-
 def position_after(position: bytes, last_entry: bytes | None) -> bytes:
     """The position that a commit leaves behind; each is used once."""
     return position + b"+" if last_entry is None else last_entry
@@ -254,17 +249,8 @@ def commit(
         notice,
         removals,
         queue,
-        len(parts),
     ]
-    for part in parts:
-        turns = part.turns_before
-        args += (
-            part.instance_id,
-            f"{part.incarnation} {'' if turns is None else turns}",
-            part.record,
-            part.letters,
-        )
-        args += part.operations
+    _columns(args, parts)
     keys = [
         namespace.lease(partition, queue),
         namespace.events(partition, queue),
@@ -273,6 +259,49 @@ def commit(
         namespace.prefix(partition),
     ]
     return Call(scripts.COMMIT, keys, args, parse_committed)
+
+
+def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
+    """Add the arguments of the parts: what is plain comes first, in columns, as it costs least.
+
+    A part that follows another of its instance stays behind it: it has no `turns_before`.
+    """
+    turns: list[Argument] = []
+    turn_records: list[Argument] = []
+    ends: list[Argument] = []
+    end_records: list[Argument] = []
+    others: list[Argument] = []
+    turn_lines, end_lines, other_lines = [], [], []
+    ended: Argument = ""
+    count = 0
+    for part in parts:
+        before, letters, operations = part.turns_before, part.letters, part.operations
+        if letters == "a" and before is not None and part.record:
+            turns += (part.instance_id, operations[0])
+            turn_records.append(part.record)
+            turn_lines.append(f"{part.incarnation} {before}\n")
+        elif (
+            letters == "f"
+            and before is not None
+            and part.record
+            and operations[1] == (ended or operations[1])
+        ):
+            ended = operations[1]
+            ends += (operations[0], part.instance_id)
+            end_records.append(part.record)
+            end_lines.append(f"{part.incarnation} {before}\n")
+        else:
+            count += 1
+            others += (part.instance_id, part.record, letters)
+            others += operations
+            other_lines.append(f"{part.incarnation} {'' if before is None else before}\n")
+    lines = "".join((*turn_lines, *end_lines, *other_lines))
+    args += (len(turn_records), len(end_records), ended, lines, count)
+    args += turns
+    args += turn_records
+    args += ends
+    args += end_records
+    args += others
 
 
 def parse_committed(reply: list[bytes]) -> Committed:

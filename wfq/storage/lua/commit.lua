@@ -24,11 +24,20 @@
 -- ARGV[5]  notice to publish on the changes channel, or ""
 -- ARGV[6]  removals counted so far, as the last reply told, or "" to check every instance
 -- ARGV[7]  queue of the partition's owner
--- ARGV[8]  number of instances; then per instance:
---   id, incarnation and history length before ("inc 7"; "inc " for a part that only passes events
---   on, or follows another of the same instance), turn record ("" for none), operations (a letter
---   each, in one word), and behind it their values, in their order. Each argument costs, so the
---   commonest operations have few:
+-- ARGV[8]  number of plain turns: a record and one activity of the owner's queue that is known to
+--          be short, as most turns are
+-- ARGV[9]  number of plain ends: a record, and its instance is COMPLETED that was RUNNING
+-- ARGV[10] when they ended, epoch ms
+-- ARGV[11] what the turns were computed from, a line for each instance (plain turns, plain ends,
+--          others): incarnation and history length before ("inc 7"; "inc " for a part that only
+--          passes events on, or follows another of the same instance)
+-- ARGV[12] number of other instances
+-- then     per plain turn: id, message; per plain turn: turn record; per plain end: creation time,
+--          id; per plain end: turn record (columns, handed on as they are: each argument costs,
+--          and so does every step of a loop here)
+-- then     per other instance:
+--   id, turn record ("" for none), operations (a letter each, in one word), and behind it their
+--   values, in their order:
 --   A queue message                 an activity entry
 --   a message                       an activity of the owner's queue that is known to be short:
 --                                   up to PACK of them share an entry
@@ -61,11 +70,19 @@
 
 local lease, stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local token, before, last, keep, notice = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local own, count = ARGV[7], tonumber(ARGV[8])
+local own, plain_turns, plain_ends, ended_at = ARGV[7], tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local expected, count = ARGV[11], tonumber(ARGV[12])
+-- Where the columns begin.
+local turns_at = 13
+local turn_records = turns_at + 2 * plain_turns
+local ends_at = turn_records + plain_turns
+local end_records = ends_at + 2 * plain_ends
+local others_at = end_records + plain_ends
 local PACK = 16
-local sub = string.sub
-local OPERANDS = {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3, P = 3, C = 7, R = 7,
-  M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
+local sub, call = string.sub, redis.call
+-- How many values each operation has; not made where it is not looked at, as in most calls.
+local OPERANDS = count > 0 and {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3,
+  P = 3, C = 7, R = 7, M = 2, O = 1, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
 local held = redis.call('HMGET', lease, 'token', 'pos')
@@ -76,20 +93,29 @@ local reply, gone = {'committed', removals}, {}
 -- A valid token and position prove that every earlier commit of this owner, and nothing else,
 -- is in the histories - unless an instance was removed since. Only then each one is looked at.
 if last == '' or ARGV[6] ~= removals then
-  local at = 9
-  for n = 1, count do
-    local id, ops = ARGV[at], ARGV[at + 3]
-    local inc, turns = string.match(ARGV[at + 1], '^(%S*) (%d*)$')
+  local ids = {}
+  for at = turns_at, turn_records - 1, 2 do ids[#ids + 1] = ARGV[at] end
+  for at = ends_at + 1, end_records - 1, 2 do ids[#ids + 1] = ARGV[at] end
+  local at = others_at
+  for _ = 1, count do
+    ids[#ids + 1] = ARGV[at]
+    local ops = ARGV[at + 2]
+    at = at + 3
+    for k = 1, #ops do at = at + OPERANDS[sub(ops, k, k)] end
+  end
+  local n = 0
+  for inc, turns in string.gmatch(expected, '(%S*) (%d*)\n') do
+    n = n + 1
+    local id = ids[n]
     if redis.call('HGET', prefix .. 'instance:' .. id, 'inc') ~= inc then
       gone[n] = true
       reply[#reply + 1] = id
     elseif turns ~= '' and redis.call('LLEN', prefix .. 'history:' .. id) ~= tonumber(turns) then
       return {'stale', 'turns'}
     end
-    at = at + 4
-    for k = 1, #ops do at = at + OPERANDS[sub(ops, k, k)] end
   end
 end
+local whole = #reply == 2
 
 if last ~= '' then
   -- The first write, and the last check: where there is nothing to delete, nothing is written.
@@ -105,10 +131,10 @@ end
 local due, undue, forget, events, enter, leave, packs = {}, {}, {}, {}, {}, {}, {}
 local earliest, posted = nil, false
 
-local function flush(command, key, values)
-  local size = #values
-  for first = 1, size, 2000 do
-    redis.call(command, key, unpack(values, first, math.min(first + 1999, size)))
+local function flush(command, key, values, from, to)
+  to = to or #values
+  for first = from or 1, to, 2000 do
+    redis.call(command, key, unpack(values, first, math.min(first + 1999, to)))
   end
 end
 
@@ -146,13 +172,45 @@ local function pack(queue, id, message)
   end
 end
 
-local history, ended = prefix .. 'history:', {}
-local at = 9
+local history = prefix .. 'history:'
+if whole then
+  -- Full packs are handed on as they are; what is left over shares an entry with others.
+  local left = turn_records - 2 * (plain_turns % PACK)
+  for first = turns_at, left - 1, 2 * PACK do
+    call('XADD', prefix .. 'activities:' .. own, '*', unpack(ARGV, first, first + 2 * PACK - 1))
+  end
+  for at = left, turn_records - 1, 2 do pack(own, ARGV[at], ARGV[at + 1]) end
+end
+for n = 1, plain_turns do
+  local at = turns_at + 2 * n - 2
+  if whole then
+    call('RPUSH', history .. ARGV[at], ARGV[turn_records + n - 1])
+  elseif not gone[n] then
+    call('RPUSH', history .. ARGV[at], ARGV[turn_records + n - 1])
+    pack(own, ARGV[at], ARGV[at + 1])
+  end
+end
+local instance, done = prefix .. 'instance:', {}
+for n = 1, plain_ends do
+  local id = ARGV[ends_at + 2 * n - 1]
+  if whole or not gone[plain_turns + n] then
+    call('RPUSH', history .. id, ARGV[end_records + n - 1])
+    call('HSET', instance .. id, 'status', 'COMPLETED', 'ended', ended_at)
+    done[#done + 1] = id
+    if not whole then gather(enter, 'COMPLETED', ARGV[ends_at + 2 * n - 2], id) end
+  end
+end
+if plain_ends > 0 then
+  flush('ZREM', prefix .. 'index:RUNNING', done)
+  if whole then flush('ZADD', prefix .. 'index:COMPLETED', ARGV, ends_at, end_records - 1) end
+end
+
+local at = others_at
 for n = 1, count do
-  local id, record, ops = ARGV[at], ARGV[at + 2], ARGV[at + 3]
-  at = at + 4
-  local skip = gone[n]
-  if not skip and record ~= '' then redis.call('RPUSH', history .. id, record) end
+  local id, record, ops = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  at = at + 3
+  local skip = gone[plain_turns + plain_ends + n]
+  if not skip and record ~= '' then call('RPUSH', history .. id, record) end
   for k = 1, #ops do
     local op = sub(ops, k, k)
     local a, b, c = ARGV[at], ARGV[at + 1], ARGV[at + 2]
@@ -162,9 +220,8 @@ for n = 1, count do
       pack(own, id, a)
     elseif op == 'f' then
       redis.call('HSET', prefix .. 'instance:' .. id, 'status', 'COMPLETED', 'ended', b)
-      local size = #ended
-      ended[size + 1] = a
-      ended[size + 2] = id
+      gather(leave, 'RUNNING', id)
+      gather(enter, 'COMPLETED', a, id)
     elseif op == 'q' then
       pack(a, id, b)
     elseif op == 'A' then
@@ -260,12 +317,6 @@ end
 
 if #undue > 0 then flush('ZREM', timers, undue) end
 if #forget > 0 then flush('HDEL', tasks, forget) end
-if #ended > 0 then
-  for k = 1, #ended, 2 do
-    gather(leave, 'RUNNING', ended[k + 1])
-    gather(enter, 'COMPLETED', ended[k], ended[k + 1])
-  end
-end
 for status, ids in pairs(leave) do flush('ZREM', prefix .. 'index:' .. status, ids) end
 for status, ids in pairs(enter) do flush('ZADD', prefix .. 'index:' .. status, ids) end
 if #due > 0 then

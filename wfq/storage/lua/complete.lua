@@ -17,8 +17,10 @@
 -- ARGV[2]  most dead letters to keep
 -- ARGV[3]  orchestrator queue of the plain outcomes: final ones, with nothing else to them
 -- ARGV[4]  number of entries of plain outcomes
--- ARGV[5]  number of plain outcomes; then the entry ids, then per outcome instance id and event
---          (columns, handed on as they are: a loop over them would cost Redis three times as much)
+-- ARGV[5]  number of plain outcomes
+-- ARGV[6]  the smallest id above the entries of plain outcomes, or "" without any
+-- then     the entry ids of plain outcomes, then per outcome instance id and event (columns, handed
+--          on as they are: a loop over them would cost Redis three times as much)
 -- then     number of other items; then per item a letter, the entry id, the instance id and:
 --   C  orchestrator queue, event                              final outcome
 --   D  orchestrator queue, event, task ("task_id nonce")      final; its heartbeat details, lone
@@ -33,16 +35,14 @@
 -- Reply: {number acknowledged, retries scheduled}.
 
 local stream, timers, tasks, prefix = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local queue, dead_cap, home, plain = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local WIDTH = {C = 2, D = 3, X = 5, R = 4, H = 1, N = 2, S = 2, U = 0}
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local plain_last = 5 + plain
+local queue, dead_cap, home, plain, above = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[6]
+local plain_last = 6 + plain
 local pairs_last = plain_last + 2 * tonumber(ARGV[5])
+local others = tonumber(ARGV[pairs_last + 1])
+local WIDTH = others > 0 and {C = 2, D = 3, X = 5, R = 4, H = 1, N = 2, S = 2, U = 0}
 local done, events, single, split = {}, {}, {}, {}
 local at = pairs_last + 2
-for _ = 1, tonumber(ARGV[pairs_last + 1]) do
+for _ = 1, others do
   local kind, entry = ARGV[at], ARGV[at + 1]
   if kind == 'C' or kind == 'D' or kind == 'X' or kind == 'N' then
     local target = ARGV[at + 3]
@@ -62,10 +62,15 @@ for _ = 1, tonumber(ARGV[pairs_last + 1]) do
   at = at + 3 + WIDTH[kind]
 end
 
+local now = 0
+if #single > 0 then
+  local time = redis.call('TIME')
+  now = time[1] * 1000 + math.floor(time[2] / 1000)
+end
 local acked, retried = 0, 0
 -- The acknowledgement goes first: it frees memory, and a script that has begun to write
 -- is not stopped by a full Redis.
-for first = 6, plain_last, 2000 do
+for first = 7, plain_last, 2000 do
   acked = acked + redis.call('XACK', stream, 'activities', unpack(ARGV, first, math.min(first + 1999, plain_last)))
 end
 for first = 1, #done, 2000 do
@@ -153,6 +158,9 @@ if plain + #done > 0 then
   if pending.err then
     -- The group is gone: whoever makes it anew is given every entry that is left.
     pending = nil
+  elseif pending[1] == 0 and others == 0 and acked == plain then
+    -- This group has handed out all of them, and whatever came before, and nobody holds any.
+    redis.call('XTRIM', stream, 'MINID', above)
   elseif pending[1] == 0 then
     local delivered = nil
     for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
@@ -164,7 +172,7 @@ if plain + #done > 0 then
     redis.call('XDEL', stream, delivered)
   else
     redis.call('XTRIM', stream, 'MINID', pending[2])
-    for first = 6, plain_last, 2000 do
+    for first = 7, plain_last, 2000 do
       redis.call('XDEL', stream, unpack(ARGV, first, math.min(first + 1999, plain_last)))
     end
     for first = 1, #done, 2000 do

@@ -19,8 +19,8 @@
 --   due          epoch ms of a delayed start, or "" for now
 --   policy       what an existing instance means: "error", "existing" or "replace"
 --   tags         JSON object, or ""
--- Reply: per item {"started", incarnation} | {"exists", incarnation, status} where status
--- is "" for a live instance.
+-- Reply: "started" when all of them are, else per item {"started", incarnation} |
+-- {"exists", incarnation, status} where status is "" for a live instance.
 
 local prefix = KEYS[1]
 local count, all_queue, all_name, all_policy = tonumber(ARGV[1]), ARGV[2], ARGV[3], ARGV[4]
@@ -29,56 +29,78 @@ local width = shared and 3 or 8
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
 
+local call = redis.call
 local replies, fresh, seen = {}, {}, {}
 local events, running, waiting, timers = {}, {}, {}, {}
-local at, size = 5, 0
-for n = 1, count do
-  local key = prefix .. 'instance:' .. ARGV[at]
-  if shared and not redis.call('HGET', key, 'inc') then
-    -- New, and like the others, as most are: done with it, without a table for it.
-    local id, inc, birth = ARGV[at], ARGV[at + 1], '["B",' .. now .. ARGV[at + 2]
-    at = at + 3
-    redis.call('RPUSH', prefix .. 'history:' .. id, birth)
-    redis.call('HSET', key, 'inc', inc, 'name', all_name, 'queue', all_queue, 'created', now)
-    local born = events[all_queue] or {}
-    events[all_queue] = born
-    running[size + 1], running[size + 2] = now, id
-    born[size + 1], born[size + 2] = id, '["S","' .. inc .. '",' .. birth .. ']'
-    size = size + 2
-    replies[n] = {'started', inc}
-  else
-    local item = {
-      id = ARGV[at], inc = ARGV[at + 1], birth = ARGV[at + 2], queue = all_queue, name = all_name,
-      due = '', tags = '',
-    }
-    local policy = all_policy
-    if not shared then
-      item.queue, item.name, item.due, item.tags = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 7]
-      policy = ARGV[at + 6]
-    end
-    at = at + width
-    local inc, status, gone = seen[item.id], false, false
-    if not inc then
-      local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')
-      inc, status = found[1], found[2]
-      gone = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
-    end
-    if not inc or (gone and policy == 'replace' and inc ~= item.inc) then
-      item.old = gone and status
-      fresh[#fresh + 1] = item
-      seen[item.id] = item.inc
-      replies[n] = {'started', item.inc}
-    elseif inc == item.inc then
-      replies[n] = {'started', inc}
-    else
-      replies[n] = {'exists', inc, status or ''}
-    end
-  end
-end
 
 local function add(key, values)
   for first = 1, #values, 2000 do
     redis.call('ZADD', key, unpack(values, first, math.min(first + 1999, #values)))
+  end
+end
+
+local function queue_events(queue, fields)
+  for first = 1, #fields, 512 do
+    redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields, first, math.min(first + 511, #fields)))
+  end
+end
+
+if shared then
+  -- All new, as most are: done with it, without looking at each.
+  local keys, twice, size = {}, false, 0
+  for at = 5, #ARGV, 3 do
+    size = size + 1
+    local id = ARGV[at]
+    keys[size] = prefix .. 'instance:' .. id
+    twice = twice or seen[id]
+    seen[id] = true
+  end
+  seen = {}
+  if not twice and call('EXISTS', unpack(keys)) == 0 then
+    local history, head, at = prefix .. 'history:', '["B",' .. now, 5
+    local born = {}
+    for n = 1, count do
+      local id, inc, birth = ARGV[at], ARGV[at + 1], head .. ARGV[at + 2]
+      at = at + 3
+      call('RPUSH', history .. id, birth)
+      call('HSET', keys[n], 'inc', inc, 'name', all_name, 'queue', all_queue, 'created', now)
+      local size = 2 * n
+      running[size - 1], running[size] = now, id
+      born[size - 1], born[size] = id, '["S","' .. inc .. '",' .. birth .. ']'
+    end
+    add(prefix .. 'index:RUNNING', running)
+    queue_events(all_queue, born)
+    return 'started'
+  end
+end
+
+local at = 5
+for n = 1, count do
+  local item = {
+    id = ARGV[at], inc = ARGV[at + 1], birth = ARGV[at + 2], queue = all_queue, name = all_name,
+    due = '', tags = '',
+  }
+  local policy = all_policy
+  if not shared then
+    item.queue, item.name, item.due, item.tags = ARGV[at + 3], ARGV[at + 4], ARGV[at + 5], ARGV[at + 7]
+    policy = ARGV[at + 6]
+  end
+  at = at + width
+  local inc, status, gone = seen[item.id], false, false
+  if not inc then
+    local found = redis.call('HMGET', prefix .. 'instance:' .. item.id, 'inc', 'status')
+    inc, status = found[1], found[2]
+    gone = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
+  end
+  if not inc or (gone and policy == 'replace' and inc ~= item.inc) then
+    item.old = gone and status
+    fresh[#fresh + 1] = item
+    seen[item.id] = item.inc
+    replies[n] = {'started', item.inc}
+  elseif inc == item.inc then
+    replies[n] = {'started', inc}
+  else
+    replies[n] = {'exists', inc, status or ''}
   end
 end
 
@@ -117,11 +139,7 @@ end
 
 add(prefix .. 'index:RUNNING', running)
 add(prefix .. 'index:PENDING', waiting)
-for queue, fields in pairs(events) do
-  for first = 1, #fields, 512 do
-    redis.call('XADD', prefix .. 'events:' .. queue, '*', unpack(fields, first, math.min(first + 511, #fields)))
-  end
-end
+for queue, fields in pairs(events) do queue_events(queue, fields) end
 if #timers > 0 then
   local head = redis.call('ZRANGE', prefix .. 'timers', 0, 0, 'WITHSCORES')
   add(prefix .. 'timers', timers)
