@@ -26,10 +26,8 @@ _HOW = {
 def completion(ctx: click.Context, shell: str | None) -> None:
     """Print the completion script of a shell (default: that of $SHELL).
 
-    \b
-    bash:  eval "$(wfq completion bash)"   in ~/.bashrc
-    zsh:   eval "$(wfq completion zsh)"    in ~/.zshrc, after compinit
-    fish:  wfq completion fish > ~/.config/fish/completions/wfq.fish
+    bash wants `eval "$(wfq completion bash)"` in ~/.bashrc; zsh the same with its own name in
+    ~/.zshrc, after compinit; fish the script in ~/.config/fish/completions/wfq.fish.
     """
     named = shell or Path(os.environ.get("SHELL", "")).name
     kind = get_completion_class(named)

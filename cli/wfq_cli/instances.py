@@ -47,7 +47,7 @@ def raise_event(
     \b
     wfq raise po-7 approval '{"approved": true, "by": "Ada"}'
     wfq raise po-7/approval @answer.json
-    wfq raise --where name=purchase holiday true
+    wfq raise --where name=purchase --yes holiday true
     """
     if everyone or terms:
         where = parse_where(terms) if terms else Filter()

@@ -27,7 +27,8 @@ class Block:
     text: str
 
     def __str__(self) -> str:
-        return f"{self.page.relative_to(ROOT)}:{self.line}"
+        page = self.page.relative_to(ROOT) if self.page.is_relative_to(ROOT) else self.page
+        return f"{page}:{self.line}"
 
 
 @cache
@@ -56,18 +57,21 @@ def all_blocks(language: str) -> list[Block]:
     return [block for page in pages() for block in blocks(page) if block.language == language]
 
 
+def prose(page: Path) -> str:
+    """Return a page without its fenced blocks."""
+    return _FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
 def links(page: Path) -> Iterator[str]:
     """Yield the targets of a page's links; what stands in code is no link."""
-    prose = re.sub(r"`[^`\n]*`", "", _FENCE.sub("", page.read_text(encoding="utf-8")))
-    for match in _LINK.finditer(prose):
+    for match in _LINK.finditer(re.sub(r"`[^`\n]*`", "", prose(page))):
         yield match["target"]
 
 
 @cache
 def anchors(page: Path) -> frozenset[str]:
     """Return the anchors that the headings of a page make."""
-    prose = _FENCE.sub("", page.read_text(encoding="utf-8"))
-    return frozenset(_anchor(match["title"]) for match in _HEADING.finditer(prose))
+    return frozenset(_anchor(match["title"]) for match in _HEADING.finditer(prose(page)))
 
 
 def _anchor(title: str) -> str:

@@ -34,6 +34,9 @@ _SERVICES = {
     "server": ("HTTP API on",),
     "listen": ("ready as",),
 }
+#: What shows something until Ctrl-C, and the seconds after which that is pressed.
+_ENDLESS = re.compile(r"^wfq [^#\n]*--(watch|follow)\b[^#\n]*?(?=\s*(#|$))", re.M)
+_LOOK_S = 2
 _SERVICE = re.compile(rf"wfq ({'|'.join(_SERVICES)})\b")
 _PORT = "3500"
 #: Points in time and ages, in the forms that the command prints.
@@ -52,8 +55,12 @@ class Terminal:
         self.directory = directory
         self.port = _free_port()
         self._processes = processes
+        #: Variables that a reader has set before.
+        self.extra: dict[str, str] = {}
         #: What runs in the background, oldest first.
         self.services: list[Spawned] = []
+        #: What was printed to stderr so far, by what does not run in the background.
+        self.errors = ""
 
     def run(self, block: Block) -> str:
         """Run a block and return what it prints to stdout; a service prints nothing.
@@ -61,6 +68,9 @@ class Terminal:
         Raises: AssertionError when a command of the block fails.
         """
         script = block.text.replace(f":{_PORT}", f":{self.port}")
+        script = _ENDLESS.sub(
+            rf"timeout --foreground -s INT {_LOOK_S} \g<0> || test $? = 124", script
+        )
         service = _SERVICE.match(script)
         if service is None:
             return self._run(script, str(block))
@@ -71,6 +81,10 @@ class Terminal:
         for said in _SERVICES[service[1]]:
             process.wait_for_log(said, 30)
         return ""
+
+    def enter(self, line: str) -> str:
+        """Run a line that stands on no page."""
+        return self.run(Block(self.directory, 0, "sh", f"{line}\n"))
 
     def stop(self, number: int = -1) -> None:
         """End a service, as Ctrl-C does."""
@@ -89,6 +103,7 @@ class Terminal:
             "WFQ_API_PORT": str(self.port),
             "NO_COLOR": "1",
             "COLUMNS": "100",
+            **self.extra,
         }
 
     def _run(self, script: str, where: str) -> str:
@@ -111,6 +126,7 @@ class Terminal:
                 process.kill()
                 process.wait()
         said = errors.decode(errors="replace")
+        self.errors += said
         assert process.returncode == 0, f"{where} ended with {process.returncode}: {said}{printed}"
         return printed
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import contextlib
 import inspect
-import json
 import re
 import shlex
 import subprocess
@@ -17,6 +16,7 @@ import click
 import pytest
 
 import wfq as wf
+from tests.docs.executed import PATTERNS, excerpts, on, programs, settings_files
 from tests.docs.markdown import DOCS, Block, all_blocks, anchors, blocks, links, pages
 from tests.house.sources import modules
 from tests.servers import ROOT, clean_env
@@ -25,11 +25,7 @@ from wfq.management.starting import StartKeywords
 from wfq.settings import load_settings
 from wfq_cli.app import cli
 
-#: Pages whose Python is that of the examples, word for word.
-EXCERPTS = DOCS / "patterns.md"
-#: Pages whose programs other tests run as files.
-AS_FILES = (ROOT / "README.md", DOCS / "quickstart.md", DOCS / "testing.md")
-LANGUAGES = {"diff", "json", "python", "sh", "text", "toml"}
+LANGUAGES = {"diff", "python", "sh", "text", "toml"}
 
 
 def name(page: Path) -> str:
@@ -76,12 +72,7 @@ def test_its_blocks_say_what_they_are(page: Path) -> None:
     assert len(blocks(page)) * 2 == page.read_text(encoding="utf-8").count("```")
 
 
-def test_json_is_json() -> None:
-    for block in all_blocks("json"):
-        json.loads(block.text)
-
-
-@pytest.mark.parametrize("block", all_blocks("toml"), ids=str)
+@pytest.mark.parametrize("block", settings_files(), ids=str)
 def test_its_settings_are_settings(block: Block, tmp_path: Path) -> None:
     assert tomllib.loads(block.text)
     (tmp_path / "wfq.toml").write_text(block.text)
@@ -122,7 +113,7 @@ def example_sources() -> list[str]:
     return [path.read_text(encoding="utf-8") for path in (ROOT / "examples").glob("*.py")]
 
 
-@pytest.mark.parametrize("block", [b for b in all_blocks("python") if b.page == EXCERPTS], ids=str)
+@pytest.mark.parametrize("block", excerpts(), ids=str)
 def test_an_excerpt_stands_in_an_example(block: Block) -> None:
     assert any(block.text in source for source in example_sources())
 
@@ -137,11 +128,7 @@ def _keep_the_tracer(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
 
 
-def standing_alone() -> list[Block]:
-    return [b for b in all_blocks("python") if b.page not in (*AS_FILES, EXCERPTS)]
-
-
-@pytest.mark.parametrize("block", standing_alone(), ids=str)
+@pytest.mark.parametrize("block", programs(), ids=str)
 def test_its_programs_run(block: Block, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("WFQ_REDIS_URL", f"memory://docs-{block.page.stem}-{block.line}")
@@ -160,11 +147,13 @@ def test_its_programs_run(block: Block, tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_type_checker_accepts_its_python(tmp_path: Path) -> None:
     pytest.importorskip("mypy", reason="the type checker is not installed")
     for page in pages():
-        programs = [b for b in blocks(page) if b.language == "python" and b.page != EXCERPTS]
-        if page == ROOT / "README.md":
-            (tmp_path / "readme.py").write_text("\n\n".join(b.text for b in programs))
+        if page == PATTERNS:
             continue
-        for block in programs:
+        python = on(page, "python")
+        if page == ROOT / "README.md":
+            (tmp_path / "readme.py").write_text("\n\n".join(b.text for b in python))
+            continue
+        for block in python:
             file = re.match(r"# (\w+\.py)\n", block.text)
             own = f"{page.stem.replace('-', '_')}_{block.line}.py"
             (tmp_path / (file[1] if file else own)).write_text(block.text)

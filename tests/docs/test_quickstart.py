@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from tests.docs.markdown import DOCS, Block, blocks
+from tests.docs.executed import Shown
+from tests.docs.markdown import DOCS, Block
 from tests.docs.terminal import Terminal, matches
 from tests.servers import poll
 
@@ -16,12 +17,12 @@ STOP = "<!-- test: stop the service -->"
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
-def test_every_step_works_and_prints_what_the_page_shows(terminal: Terminal) -> None:
+def test_every_step_works_and_prints_what_the_page_shows(shown: Shown, terminal: Terminal) -> None:
     text = PAGE.read_text(encoding="utf-8")
     stop_at = text[: text.index(STOP)].count("\n")
     stopped, printed = False, ""
 
-    for block in blocks(PAGE):
+    for block in map(shown.use, shown.of()):
         if not stopped and block.line > stop_at:
             terminal.stop()
             stopped = True

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.docs.executed import README, Shown
 from tests.docs.markdown import Block, blocks
 from tests.docs.terminal import Terminal, matches
 from tests.servers import ROOT, clean_env, poll
 
-README = ROOT / "README.md"
 #: Lines that a newcomer reads.
 SHORTEST, LONGEST = 120, 180
 
@@ -43,11 +43,12 @@ def test_the_first_screen_says_what_it_is_and_how_to_try_it() -> None:
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(240)
-def test_the_set_up_commands_run_in_a_clone() -> None:
+def test_the_set_up_commands_run_in_a_clone(shown: Shown) -> None:
     run = _run_py()
     if not run.STAMP.is_file() or run.STAMP.read_text() != run.fingerprint():
         pytest.skip("this environment is not the one that `python3 run.py test` makes")
-    (block,) = [block for block in of("sh") if "run.py" in block.text]
+    (block,) = shown.of()
+    shown.use(block)
 
     done = subprocess.run(
         ["bash", "-e", "-c", block.text + "wfq --version"],
@@ -68,15 +69,16 @@ def test_the_set_up_commands_run_in_a_clone() -> None:
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(120)
-def test_its_commands_give_the_answers_that_it_promises(terminal: Terminal) -> None:
-    (terminal.directory / "app.py").write_text(program())
-    _, dev, verbs, curl = of("sh")
-    (shown,) = of("text")
+def test_its_commands_give_the_answers_that_it_promises(shown: Shown, terminal: Terminal) -> None:
+    python = "\n\n".join(shown.use(block).text for block in shown.of("python"))
+    (terminal.directory / "app.py").write_text(python)
+    dev, verbs, curl = map(shown.use, shown.of("sh"))
+    (answer,) = map(shown.use, shown.of("text"))
 
     terminal.run(dev)
     printed = terminal.run(verbs)
 
-    assert matches(f'..."https://lectures.example/monads.mp4"\nconsent-7\n{shown.text}', printed)
+    assert matches(f'..."https://lectures.example/monads.mp4"\nconsent-7\n{answer.text}', printed)
     accepted, status = terminal.run(curl).replace("}{", "}\n{").splitlines()[:2]
     assert json.loads(accepted) == {"instanceID": "consent-8"}
     assert json.loads(status)["runtimeStatus"] == "RUNNING"
@@ -98,16 +100,12 @@ def test_its_other_workflows_run(terminal: Terminal) -> None:
     assert "not finished" in failed["failure_details"]["message"]
     (dev,) = terminal.services
     assert "deleting draft.mp4" in dev.log()
-    terminal.run(_line("wfq start watch_disk --id disk"))
+    terminal.enter("wfq start watch_disk --id disk")
     poll(lambda: _json(terminal, "wfq get disk -o json")["custom_status"] == "fine", 20)
 
 
-def _line(command: str) -> Block:
-    return Block(README, 0, "sh", f"{command}\n")
-
-
 def _json(terminal: Terminal, command: str) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(terminal.run(_line(command)))
+    found: dict[str, Any] = json.loads(terminal.enter(command))
     return found
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
-import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-import wfq as wf
-from tests.docs.markdown import DOCS, blocks
-from tests.servers import Processes, clean_env, poll
+from tests.docs.executed import Shown, on
+from tests.docs.markdown import DOCS, Block
+from tests.docs.terminal import Terminal
+from tests.servers import clean_env, poll
+from wfq.testing import Env, assert_replays, fuzz, write_history
 from wfq.testing.director import FAULTS
 from wfq.testing.fuzzing import __doc__ as fuzzing_says
 
@@ -32,66 +36,94 @@ def test_it_runs(wfq_env):
 """
 
 
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A directory with the files that the page shows."""
-    for block in blocks(PAGE):
+def write(python: Sequence[Block], directory: Path) -> None:
+    """Write the files that the page shows."""
+    for block in python:
         file = re.match(r"# (\w+\.py)\n", block.text)
-        if block.language == "python":
-            assert file is not None, f"{block} has no name"
-            (tmp_path / file[1]).write_text(block.text)
-    return tmp_path
+        assert file is not None, f"{block} has no name"
+        (directory / file[1]).write_text(block.text)
 
 
 @pytest.mark.slow
-def test_its_tests_pass(project: Path) -> None:
+def test_its_tests_pass(shown: Shown, tmp_path: Path) -> None:
+    write([shown.use(block) for block in shown.of()], tmp_path)
     installed = any(point.value == "wfq.pytest_plugin" for point in entry_points(group="pytest11"))
     plugin = [] if installed else ["-p", "wfq.pytest_plugin"]
     # The coroutine that the page shows needs a plugin of the reader's own to be collected.
-    (project / "test_async.py").write_text(ASYNC)
-    shown = PAGE.read_text().count("\ndef test_") + 1
+    (tmp_path / "test_async.py").write_text(ASYNC)
+    count = PAGE.read_text().count("\ndef test_") + 1
 
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:valkey",
          *plugin],
-        cwd=project, env=clean_env(), capture_output=True, text=True,
+        cwd=tmp_path, env=clean_env(), capture_output=True, text=True,
     )  # fmt: skip
 
-    assert f"{shown} passed" in done.stdout, done.stdout + done.stderr
+    assert f"{count} passed" in done.stdout, done.stdout + done.stderr
 
 
 @pytest.mark.slow
-def test_its_commands_do_what_they_say(
-    project: Path, valkey_url: str, processes: Processes
+def test_its_commands_do_what_they_say(shown: Shown, terminal: Terminal) -> None:
+    write(on(PAGE, "python"), terminal.directory)
+    terminal.enter("wfq worker shop.py")
+    terminal.enter("""wfq start purchase '{"item": "car", "cost": 5000}' --id order-7""")
+    poll(lambda: "EventAwaited" in terminal.enter("wfq history order-7"), 30)
+
+    said = "".join(terminal.run(shown.use(block)) for block in shown.of())
+
+    assert said.count("order-7   purchase  fits") == 2
+    assert "receipt = 'receipt for car'" in said
+    assert "(Pdb)" in said
+    assert "the same decisions" in said
+    assert "activity 'charge' failed: no money" in said
+    assert terminal.errors.count("1 history checked") == 2
+    assert "1,000 runs" in terminal.errors
+
+
+def test_its_failures_look_as_it_shows_them(
+    shown: Shown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    env = {"WFQ_REDIS_URL": valkey_url}
-    with wf.WorkflowClient(redis_url=valkey_url) as client:
-        processes.wfq("worker", "shop.py", env=env, cwd=project)
-        client.schedule_new_workflow(
-            "purchase", input={"item": "car", "cost": 5000}, instance_id="order-7"
-        )
-        poll(lambda: len(client.get_workflow_history("order-7")) >= 5, 30)
+    write(on(PAGE, "python"), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("shop", "test_orders"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    misfit, lost = map(shown.use, shown.of())
+    good = load(tmp_path, "", "")
+    with Env(good.app) as env:
+        order = env.start(good.purchase, good.Order("car", 5000), instance_id="order-7")
+        write_history(order.saved, "tests/histories")
 
-    said = {}
-    for line in _commands():
-        arguments = [word for word in shlex.split(line)[1:] if word != "--pdb"]
-        done = subprocess.run(
-            [sys.executable, "-m", "wfq_cli.app", *arguments],
-            cwd=project, env=clean_env(env), capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 0, line + done.stdout + done.stderr
-        said[line] = done.stdout
+    audited = load(
+        tmp_path, "    approval =", '    yield ctx.call_activity("audit")\n    approval ='
+    )
+    with pytest.raises(AssertionError) as replayed:
+        assert_replays(audited.app, "tests/histories")
+    careless = load(tmp_path, "        yield ctx.call_activity(refund, input=receipt)\n", "")
+    check = importlib.import_module("test_orders").nothing_is_lost
+    with pytest.raises(AssertionError) as fuzzed:
+        fuzz(careless.purchase, careless.Order("car", 5000), events={"approval": "Ada"},
+             activities={"charge": "receipt", "refund": None}, check=check)  # fmt: skip
 
-    assert '"checked":1' in said["wfq check shop.py --against live"]
-    assert "receipt for car" in said["wfq replay order-7 shop.py --at 3"]
-    assert "no money" in said["wfq replay order-7 shop.py --what-if '2=!no money'"]
+    assert str(replayed.value).replace(f"{tmp_path}/", "") == misfit.text.rstrip()
+    assert str(fuzzed.value).startswith(lost.text)
 
 
-def _commands() -> list[str]:
-    lines = [
-        line for block in blocks(PAGE) if block.language == "sh" for line in block.text.split("\n")
-    ]
-    return [line for line in lines if line.startswith("wfq ")]
+def load(directory: Path, old: str, new: str) -> ModuleType:
+    """Import the page's shop.py with a change."""
+    source = (directory / "shop.py").read_text()
+    assert old in source
+    (directory / "shop.py").write_text(source.replace(old, new))
+    try:
+        spec = importlib.util.spec_from_file_location("shop", directory / "shop.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["shop"] = module
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        (directory / "shop.py").write_text(source)
 
 
 def test_its_table_of_failures_is_that_of_the_code() -> None:

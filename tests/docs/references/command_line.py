@@ -69,7 +69,7 @@ def _described(
 ) -> Iterator[str]:
     yield f"### {context.command_path}\n"
     usage = " ".join([context.command_path, *command.collect_usage_pieces(context)])
-    yield f"```text\n{usage}\n```\n"
+    yield f"{code(usage)}\n"
     about, examples = _help(command)
     if aliases:
         about += f"\n\nAlso: {', '.join(code(f'wfq {alias}') for alias in aliases)}."
