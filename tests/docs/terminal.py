@@ -34,9 +34,8 @@ _SERVICES = {
     "server": ("HTTP API on",),
     "listen": ("ready as",),
 }
-#: What shows something until Ctrl-C, and the seconds after which that is pressed.
-_ENDLESS = re.compile(r"^wfq [^#\n]*--(watch|follow)\b[^#\n]*?(?=\s*(#|$))", re.M)
-_LOOK_S = 2
+#: What shows something until Ctrl-C.
+_ENDLESS = re.compile(r"(exec )?wfq [^#\n]*--(watch|follow)\b")
 _SERVICE = re.compile(rf"wfq ({'|'.join(_SERVICES)})\b")
 _PORT = "3500"
 #: Points in time and ages, in the forms that the command prints.
@@ -68,12 +67,9 @@ class Terminal:
         Raises: AssertionError when a command of the block fails.
         """
         script = block.text.replace(f":{_PORT}", f":{self.port}")
-        script = _ENDLESS.sub(
-            rf"timeout --foreground -s INT {_LOOK_S} \g<0> || test $? = 124", script
-        )
         service = _SERVICE.match(script)
         if service is None:
-            return self._run(script, str(block))
+            return "".join(self._run(part, str(block)) for part in _parts(script))
         assert script.count("\n") == 1, f"{block}: a service must be alone in its block"
         words = shlex.split(script, comments=True)
         process = self._processes.wfq(*words[1:], env=self._environment(), cwd=self.directory)
@@ -117,23 +113,45 @@ class Terminal:
                 stdout=theirs,
                 stderr=subprocess.PIPE,
                 start_new_session=True,
+                # Whoever runs the tests in the background has Ctrl-C ignored.
+                preexec_fn=_heed_ctrl_c,  # noqa: PLW1509
             )
             os.close(theirs)
+            endless = _ENDLESS.match(script) is not None
             try:
-                printed = _read_all(screen)
+                printed = _read_all(screen, process.pid if endless else None)
                 _, errors = process.communicate(timeout=10)
             finally:
                 process.kill()
                 process.wait()
         said = errors.decode(errors="replace")
         self.errors += said
-        assert process.returncode == 0, f"{where} ended with {process.returncode}: {said}{printed}"
+        ended = process.returncode
+        assert ended == (130 if endless else 0), f"{where} ended with {ended}: {said}{printed}"
         return printed
 
 
-def _read_all(screen: io.FileIO) -> str:
-    """Return what is printed until the other end of the terminal closes."""
-    parts = []
+def _parts(script: str) -> list[str]:
+    """Split a script where something has to be stopped; what follows is a shell of its own."""
+    parts = [""]
+    for line in script.splitlines(keepends=True):
+        if _ENDLESS.match(line):
+            parts += [f"exec {line}", ""]
+        else:
+            parts[-1] += line
+    return [part for part in parts if part]
+
+
+def _heed_ctrl_c() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def _read_all(screen: io.FileIO, interrupted: int | None = None) -> str:
+    """Return what is printed until the other end of the terminal closes.
+
+    The process group `interrupted` gets a Ctrl-C once it has printed a line.
+    """
+    parts: list[bytes] = []
     while True:
         try:
             part = screen.read(65536)
@@ -142,6 +160,9 @@ def _read_all(screen: io.FileIO) -> str:
         if not part:
             break
         parts.append(part)
+        if interrupted is not None and b"\n" in b"".join(parts):
+            os.killpg(interrupted, signal.SIGINT)
+            interrupted = None
     text = b"".join(parts).decode(errors="replace").replace("\r\n", "\n")
     return _STYLE.sub("", text)
 
