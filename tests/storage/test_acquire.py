@@ -175,6 +175,7 @@ def test_takeovers_count_owners_that_ended_without_a_commit(store: Store) -> Non
     counts = []
     for n in range(3):
         counts.append(store.own(f"t{n}", owner=f"w{n}").takeovers)
+        store.read_events(f"t{n}")
         assert release(store, owner=f"w{n}", died=True)
     store.own("t3", owner="w3")
     (first, _), _ = store.read_events("t3")
@@ -182,6 +183,7 @@ def test_takeovers_count_owners_that_ended_without_a_commit(store: Store) -> Non
     release(store, owner="w3", died=True)
 
     after_commit = store.own("t4", owner="w4").takeovers
+    store.read_events("t4")
     release(store, owner="w4", died=True)
     again = store.own("t5", owner="w5").takeovers
 
@@ -195,9 +197,38 @@ def test_no_takeover_is_counted_where_there_was_nothing_to_do(store: Store) -> N
         release(store, owner=f"w{n}", died=True)
 
 
+def test_an_owner_that_was_given_nothing_is_not_counted(store: Store) -> None:
+    # It idled, and ended; what came afterwards cannot have ended it.
+    store.own("t0", owner="w0")
+    assert store.read_events("t0") == []
+    release(store, owner="w0", died=True)
+    store.start("a")
+    idle = store.own("t1", owner="w1").takeovers
+    release(store, owner="w1", died=True)
+    unread = store.own("t2", owner="w2").takeovers
+    store.read_events("t2")
+    release(store, owner="w2", died=True)
+    given = store.own("t3", owner="w3").takeovers
+    release(store, owner="w3", died=True)
+
+    assert (idle, unread, given) == (0, 0, 1)
+    assert store.own("t4", owner="w4").takeovers == 1
+
+
+def test_an_owner_whose_group_is_gone_counts(store: Store) -> None:
+    store.start("a")
+    store.own("t0", owner="w0")
+    store.read_events("t0")
+    store.command("XGROUP", "DESTROY", store.ns.events(0, QUEUE), "t0")
+    release(store, owner="w0", died=True)
+
+    assert store.own("t1", owner="w1").takeovers == 1
+
+
 def test_its_own_restart_neither_counts_nor_forgets_takeovers(store: Store) -> None:
     store.start("a")
     store.own("t0", owner="w0")
+    store.read_events("t0")
     release(store, owner="w0", died=True)
     assert store.own("t1", owner="w1").takeovers == 1
 
@@ -208,8 +239,10 @@ def test_a_partial_commit_shows_that_the_owner_lives(store: Store) -> None:
     store.start("a")
     for n in range(2):
         store.own(f"t{n}", owner=f"w{n}")
+        store.read_events(f"t{n}")
         release(store, owner=f"w{n}", died=True)
     assert store.own("t2", owner="w2").takeovers == 2
+    store.read_events("t2")
     store.commit(part("a", 1), token="t2", last=None)
     release(store, owner="w2", died=True)
 
@@ -333,6 +366,7 @@ def test_only_its_own_lease_is_released(store: Store, how: dict[str, Any]) -> No
 def test_a_dead_owner_is_released_by_name_and_still_counted(store: Store) -> None:
     store.start("a")
     store.own("t1", owner="w1")
+    store.read_events("t1")
 
     assert release(store, owner="w1", died=True)
 

@@ -48,12 +48,25 @@ if not old or old == mine then
   behind = here < there or (here == there and here_seq < there_seq)
 end
 
--- An owner that ended with events to work on and without a commit, and was neither released
--- nor replaced by itself, may have been killed by an instance: the count leads to suspect mode.
+-- Whether a token's group has read any entry; it has, for all we know, where the group is gone.
+local function was_given(token)
+  for _, group in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local info = {}
+    for f = 1, #group, 2 do info[group[f]] = group[f + 1] end
+    if info['name'] == token then return info['last-delivered-id'] ~= '0-0' end
+  end
+  return true
+end
+
+-- An owner that was given events and ended without a commit, and was neither released nor
+-- replaced by itself, may have been killed by an instance: the count leads to suspect mode. What
+-- came only after its end says nothing against anybody.
 local takeovers = 0
 local last = redis.call('EXISTS', stream) == 1 and redis.call('XREVRANGE', stream, '+', '-', 'COUNT', 1)[1]
 -- One that has finished parts of a batch, "0+", may yet have ended on another.
-if old and last and string.match(held[4] or '', '^0%+*$') then takeovers = tonumber(held[5] or 0) + (own and 0 or 1) end
+if old and last and string.match(held[4] or '', '^0%+*$') then
+  takeovers = tonumber(held[5] or 0) + ((own or not was_given(old)) and 0 or 1)
+end
 -- An owner that comes back has outlived whatever it named.
 redis.call('HDEL', lease, 'pos', own and 'suspect' or '')
 local suspect = not own and held[6] or ''
