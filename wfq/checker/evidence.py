@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from wfq.checker.ledger import Ledger, Open
+import orjson
+
+from wfq.checker.ledger import Ledger, Open, read_records
 from wfq.core import actions as act
 from wfq.core import events as ev
+from wfq.storage.adoption import is_of_task
 from wfq.storage.inspection import Entry, InstanceState, Look, WaitingEvent
 from wfq.storage.keys import Namespace
 from wfq.storage.timers import retry_member, task_field, timer_member
@@ -144,6 +147,23 @@ class Evidence:
         look = self.look if home == self.look.partition else self.far.get(home)
         return None if look is None else look.instances.get(child_id)
 
+    def is_child(self, task: Open, child: InstanceState) -> bool:
+        """Whether an instance is the child of a task, and its outcome will be for it."""
+        if child.fields.get("inc") == task.child_inc:
+            return True
+        return self.is_kin(task, child) and _parent_of(child) == self._parent(task)
+
+    def is_kin(self, task: Open, child: InstanceState) -> bool:
+        """Whether it was started for this task in a time that this shard has lost."""
+        generation = int(self.state.fields.get("gen", 0))
+        if not (child.fields and child.records) or child.fields.get("inc") == task.child_inc:
+            return False
+        return is_of_task(orjson.loads(child.records[0]), self._parent(task), generation)
+
+    def _parent(self, task: Open) -> list[str | int]:
+        inc = self.state.fields.get("inc", "")
+        return [self.state.instance_id, inc, task.task_id, task.nonce]
+
     def is_posted(self, task: Open) -> bool:
         """Whether a child's start or outcome is in an outbox, or its outcome in the stream."""
         child_id = task.action[3]
@@ -161,12 +181,18 @@ class Evidence:
         if self.is_posted(task):
             return Wake(f"{name}: its start or its outcome is on the way")
         child = self.child(child_id)
-        if child is None or child.fields.get("inc") != task.child_inc:
+        if child is None or not self.is_child(task, child):
+            if child is not None and self.is_kin(task, child):
+                return Wake(f"{name}: it was started for a task that is lost", "W5")
             return Wake(f"{name}: it was never started, and no message about it is left", "W5")
         if child.status in ENDED:
             return Wake(f"{name}: it has {child.status}, and nobody was told", "W5")
         reason = child.fields.get("stalled")
         return Wake(f"{name}, {child.status or 'RUNNING'}{f': {reason}' if reason else ''}")
+
+
+def _parent_of(child: InstanceState) -> list[str | int] | None:
+    return read_records([orjson.loads(record) for record in child.records]).parent
 
 
 def _is_consumed(event: WaitingEvent, ledger: Ledger) -> bool:

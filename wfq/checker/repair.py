@@ -19,7 +19,7 @@ from wfq.checker.namespace import Looker, check_namespace
 from wfq.checker.report import Report
 from wfq.core import actions as act
 from wfq.core import events as ev
-from wfq.storage.inspection import InstanceState
+from wfq.storage.adoption import failed, outcome
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.outbox import Message
@@ -129,15 +129,20 @@ def _child(mending: Mending, evidence: Evidence, task: Open) -> None:
         return
     child_id = task.action[3]
     child = evidence.child(child_id)
-    if child is None or not child.exists:
+    kin = child is not None and evidence.is_kin(task, child)
+    if kin and child is not None and child.status not in ENDED and evidence.is_child(task, child):
+        return
+    if child is None or not child.exists or kin:
+        # What is there already of a time that is lost is adopted where the message arrives.
         _start_child(mending, evidence, task)
         return
     beginning = f'["{ev.COMPLETED}",{task.task_id},"{task.nonce}"'
     if child.fields.get("inc") != task.child_inc:
         what = f"child workflow {child_id!r} was not started: an instance with this id exists"
-        event = _failed(task, "InstanceAlreadyExists", what)
+        event = failed(task.task_id, task.nonce, "InstanceAlreadyExists", what)
     elif child.status in ENDED:
-        event = _outcome(task, child)
+        last = orjson.loads(child.records[-1])
+        event = outcome(child_id, last, task.task_id, task.nonce)
     else:
         return
     if event[0] == ev.FAILED:
@@ -150,15 +155,19 @@ def _start_child(mending: Mending, evidence: Evidence, task: Open) -> None:
     options = opts or {}
     queue = options.get("q", evidence.queue)
     parent = [mending.instance_id, mending.incarnation, task_id, task.nonce]
-    extra = {"noinput": True} if options.get("n") else None
-    tail = [task.child_inc, 0, name, payload, parent, extra]
+    extra: dict[str, Any] = {"noinput": True} if options.get("n") else {}
+    far = evidence.namespace.partition_of(child_id) != evidence.look.partition
+    if far:
+        extra[ev.PARENT_GEN] = mending.generation
+    tail = [task.child_inc, 0, name, payload, parent, extra or None]
     words = f"child {child_id}"
-    if evidence.namespace.partition_of(child_id) == evidence.look.partition:
+    if not far:
         birth = orjson.dumps([ev.BIRTH, task.since_ms, *tail])
         mending.add(words, "C", child_id, task.child_inc, name, queue, birth, task.since_ms)
         return
     what = f"child workflow {child_id!r} was not started: an instance with this id exists"
-    taken = orjson.dumps(_failed(task, "InstanceAlreadyExists", what)).decode()
+    event = failed(task.task_id, task.nonce, "InstanceAlreadyExists", what)
+    taken = orjson.dumps(event).decode()
     birth_tail = "," + orjson.dumps(tail)[1:].decode()
     message = Message(
         "C",
@@ -166,21 +175,6 @@ def _start_child(mending: Mending, evidence: Evidence, task: Open) -> None:
          mending.incarnation],
     )  # fmt: skip
     mending.add(words, "O", child_id, task.child_inc, message.encode())
-
-
-def _outcome(task: Open, child: InstanceState) -> list[Any]:
-    code, value = orjson.loads(child.records[-1])[ev.T_ACTIONS][-1][:2]
-    if code == act.COMPLETE:
-        return [ev.COMPLETED, task.task_id, task.nonce, value]
-    if code == act.FAIL:
-        return [ev.FAILED, task.task_id, task.nonce, value]
-    what = f"child workflow {child.instance_id!r} was terminated"
-    return _failed(task, "WorkflowTerminated", what)
-
-
-def _failed(task: Open, kind: str, what: str) -> list[Any]:
-    failure = {"type": kind, "message": what, "stack": "", "cause": None, "non_retryable": True}
-    return [ev.FAILED, task.task_id, task.nonce, failure]
 
 
 # --- what is left over

@@ -12,7 +12,7 @@ code   shape                                         meaning
 ``X``  ``["X", task_id, nonce, failure, attempts?]`` activity or child failed
 ``F``  ``["F", task_id, nonce]``                     timer, or timeout of an event wait, fired
 ``E``  ``["E", inc, event_id, name, data]``          external event was raised
-``L``  ``["L", inc, command_id, verb, data]``        lifecycle verb: terminate, suspend, resume
+``L``  ``["L", inc, command_id, verb, data]``        terminate, suspend, resume; adopt
 ``U``  ``["U", task_id, nonce, message]``            no worker knows this activity
 ``W``  ``["W", inc]``                                wake-up without content; never recorded
 =====  ============================================  =========================================
@@ -26,6 +26,11 @@ History is a list: the birth record, then one turn record per turn::
 attempts, its event ends with their number and, of the last ones, when each began and ended:
 ``attempts, [[began_ms, ended_ms], ...]``. The ``extra`` of a birth record that continues as new
 has the same of the last generations: ``"gens": [[gen, began_ms, ended_ms, turns], ...]``.
+
+Where parent and child are in different partitions, the ``extra`` of the child has the parent's
+generation (`PARENT_GEN`): parent and task id then tell a child that was scheduled twice because
+the parent's server lost the first time. Such a child is *adopted*: the command ``adopt`` has the
+``parent`` that its outcome is for from now on.
 """
 
 from __future__ import annotations
@@ -60,3 +65,7 @@ T_NOW, T_NONCE, T_EVENTS, T_ACTIONS, T_EXTRA = 1, 2, 3, 4, 5
 TERMINATE = "terminate"
 SUSPEND = "suspend"
 RESUME = "resume"
+ADOPT = "adopt"
+
+#: In the `extra` of a birth record.
+PARENT_GEN = "pg"

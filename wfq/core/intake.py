@@ -165,7 +165,7 @@ class Intake(Generation):
         if verb == ev.SUSPEND or verb == ev.RESUME:
             if self._decisions.suspended == (verb == ev.SUSPEND):
                 return  # it changes nothing
-        elif verb != ev.TERMINATE:
+        elif verb != ev.TERMINATE and verb != ev.ADOPT:
             return
         if self._is_mine(event) and self._is_new(event[2], _COMMAND):
             self._turn.events.append(event)
@@ -215,6 +215,10 @@ class Intake(Generation):
         verb, decisions = event[3], self._decisions
         if verb == ev.TERMINATE:
             self._terminate(event[4] or {})
+        elif verb == ev.ADOPT:
+            # A rerun of a child has no parent, whatever its records say.
+            if self.parent is not None:
+                self.parent = event[4]
         elif verb == ev.SUSPEND:
             decisions.suspended = self._blocked = True
         else:

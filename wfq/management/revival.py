@@ -164,7 +164,7 @@ class _Reviver:
     def _note(self, event: Event) -> None:
         if event[0] in (ev.COMPLETED, ev.FAILED, ev.FIRED):
             self._open.pop(event[1], None)
-        elif event[0] == ev.LIFECYCLE:
+        elif event[0] == ev.LIFECYCLE and event[3] != ev.ADOPT:
             self._suspended = event[3] == ev.SUSPEND
 
     def _replace(self, record: Record, position: int, changed: Action) -> None:

@@ -156,7 +156,7 @@ def external_event(event_id: str, name: str, data: bytes) -> bytes:
     return b",%b,%b,%b]" % (orjson.dumps(event_id), orjson.dumps(name), data)
 
 
-def lifecycle_command(command_id: str, verb: str, data: dict[str, Any]) -> bytes:
+def lifecycle_command(command_id: str, verb: str, data: dict[str, Any] | list[Any]) -> bytes:
     """The tail of a lifecycle command."""
     return b",%b,%b,%b]" % (orjson.dumps(command_id), orjson.dumps(verb), orjson.dumps(data))
 

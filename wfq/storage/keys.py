@@ -25,6 +25,7 @@ key                                    type        holds, and until when
 ``wfq:{ns:p}:inbox-from``              hash        last outbox id applied, by source partition
 ``wfq:{ns:p}:dead``                    stream      dead letters; capped
 ``wfq:{ns:p}:sweep``                   string      which scheduler removes old ones; has a TTL
+``wfq:{ns:p}:life``                    string      life of its server that is reconciled; for ever
 =====================================  ==========  ============================================
 
 Channels: ``wfq:{ns:p}:changes`` (ids changed by a commit), ``wfq:{ns:p}:wake`` (an earlier
@@ -56,6 +57,7 @@ PARTITION_KEYS = (
     "inbox-from",
     "dead",
     "sweep",
+    "life",
 )
 NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "turn:", "worker:", "about:")
 
@@ -162,6 +164,10 @@ class Namespace:
 
     def dead(self, partition: int) -> str:
         return f"{self._prefixes[partition]}dead"
+
+    def life(self, partition: int) -> str:
+        """Which life of its server was reconciled with the others; in a cluster only."""
+        return f"{self._prefixes[partition]}life"
 
     def changes(self, partition: int) -> str:
         """Channel on which commits name the instances they changed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,14 +66,39 @@ def parse_messages(reply: list[Any]) -> list[tuple[bytes, Message]]:
     ]
 
 
+@dataclass(frozen=True, slots=True)
+class Kin:
+    """What an instance of the same parent is to a child that was to be started under its id.
+
+    what, value: those documented in deliver.lua. incarnation: of the instance.
+    """
+
+    what: str
+    incarnation: str
+    value: bytes = b""
+
+
+NOT_LOOKED_AT = Kin("", "")
+
+
 def deliver(
-    namespace: Namespace, source: int, target: int, messages: Sequence[tuple[bytes, Message]]
+    namespace: Namespace,
+    source: int,
+    target: int,
+    messages: Sequence[tuple[bytes, Message]],
+    kin: Mapping[bytes, Kin] | None = None,
 ) -> Call[list[str]]:
-    """Apply messages to their partition, each once: per message a word (see deliver.lua)."""
+    """Apply messages to their partition, each once: per message a word (see deliver.lua).
+
+    `kin`, by outbox id: what was found of those that an earlier call has answered "kin".
+    """
     args: list[Argument] = [source, len(messages)]
     for entry_id, message in messages:
         ms, _, seq = entry_id.partition(b"-")
         args += (ms, seq, message.kind, *_operands(message))
+        if message.kind == "C":
+            found = (kin or {}).get(entry_id, NOT_LOOKED_AT)
+            args += (found.what, found.incarnation, found.value)
     keys = [namespace.inbox_from(target), namespace.prefix(target)]
     return Call(scripts.DELIVER, keys, args, _words)
 

@@ -129,10 +129,14 @@ def weaknesses(link: SyncLink, namespace: Namespace) -> Iterator[str]:
 def _info(link: SyncLink, namespace: Namespace) -> dict[str, str]:
     found: dict[str, str] = {}
     for section in ("memory", "persistence", "replication"):
-        reply: Any = link.beside(namespace.meta, "INFO", section)
-        if isinstance(reply, dict):  # redis-py has read it already
-            found |= {str(name): str(value) for name, value in reply.items()}
-            continue
-        lines = reply.decode().splitlines()
-        found |= {name: value for name, _, value in (line.partition(":") for line in lines)}
+        found |= info_of(link, namespace.meta, section)
     return found
+
+
+def info_of(link: SyncLink, key: str, section: str) -> dict[str, str]:
+    """What INFO tells of the server that holds a key. Raises: StorageError."""
+    reply: Any = link.beside(key, "INFO", section)
+    if isinstance(reply, dict):  # redis-py has read it already
+        return {str(name): str(value) for name, value in reply.items()}
+    lines = reply.decode().splitlines()
+    return {name: value for name, _, value in (line.partition(":") for line in lines)}

@@ -16,6 +16,7 @@ from wfq.settings import Settings
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import publish_workflows
+from wfq.urls import is_cluster
 from wfq_workers.process import Loop, new_worker_id
 
 #: Roles in the order of the command line's choice; the first three are a worker's default.
@@ -58,6 +59,8 @@ def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
     loops = [_MAKERS[role](place, job) for role in job.roles]
     if "scheduler" in job.roles:
         loops.append(_caretaker(place))
+        if is_cluster(place.url):
+            loops.append(_reconciler(place))
     details = describe(place, job)
     counting = [loop for loop in loops if isinstance(loop, Counting)]
 
@@ -158,6 +161,12 @@ def _caretaker(place: Place) -> Loop:
     return CaretakerLoop(
         place.url, place.namespace, worker_id=place.worker_id, lease_s=place.settings.lease_s
     )
+
+
+def _reconciler(place: Place) -> Loop:
+    from wfq_workers.scheduling.reconciler import ReconcilerLoop
+
+    return ReconcilerLoop(place.url, place.namespace)
 
 
 def _listener(place: Place, job: Job) -> Loop:

@@ -10,7 +10,7 @@ from typing import Any
 
 import orjson
 
-from wfq.core.events import Action
+from wfq.core.events import PARENT_GEN, Action
 from wfq.core.instance import Instance
 from wfq.core.turn import Turn
 from wfq.storage import instances, outbox
@@ -60,6 +60,7 @@ class Posting:
             letter = "R" if options.get("x") else "C"
             part.add(letter, child_id, inc, name, queue, birth, now_ms, taken)
         else:
+            tail[-1] = {**(extra or {}), PARENT_GEN: instance.gen}
             birth_tail = "," + orjson.dumps(tail)[1:].decode()
             values = [
                 child_id,

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from wfq import failpoints
 from wfq.errors import StorageError
-from wfq.storage import outbox
+from wfq.storage import instances, outbox
+from wfq.storage.adoption import kin_of
 from wfq.storage.keys import Namespace
 from wfq.storage.link import Wire, timeout_of
 from wfq.storage.slots import server_of
@@ -103,20 +104,38 @@ class Forwarder:
 
     def _deliver(self, wire: Wire, source: int, target: int, some: Letters) -> None:
         namespace = self._namespace
-        if failpoints.ACTIVE:
-            failpoints.hit("sched.before_deliver")
-        words = self._wire(target).call(outbox.deliver(namespace, source, target, some))
-        if failpoints.ACTIVE:
-            failpoints.hit("sched.after_deliver")
-        for (_, message), word in zip(some, words, strict=True):
-            if word in ("unknown", "finished"):
-                log.info(
-                    "message for instance %s was dropped: %s",
-                    message.target,
-                    word,
-                    extra={"instance_id": message.target},
-                )
-        wire.send([outbox.trim_command(namespace, source, [entry for entry, _ in some])])
-        wire.receive()
-        if failpoints.ACTIVE:
-            failpoints.hit("sched.after_trim")
+        kin: dict[bytes, outbox.Kin] = {}
+        while some:
+            if failpoints.ACTIVE:
+                failpoints.hit("sched.before_deliver")
+            words = self._wire(target).call(outbox.deliver(namespace, source, target, some, kin))
+            if failpoints.ACTIVE:
+                failpoints.hit("sched.after_deliver")
+            done = words.index("kin") if "kin" in words else len(words)
+            if done:
+                _tell(some[:done], words[:done])
+                entry_ids = [entry_id for entry_id, _ in some[:done]]
+                wire.send([outbox.trim_command(namespace, source, entry_ids)])
+                wire.receive()
+                if failpoints.ACTIVE:
+                    failpoints.hit("sched.after_trim")
+            some = some[done:]
+            for entry_id, message in some[:1]:
+                fetch = instances.fetch(namespace, target, [message.target])
+                (stored,) = self._wire(target).call(fetch)
+                kin[entry_id] = kin_of(message, stored) if stored else outbox.NOT_LOOKED_AT
+
+
+def _tell(some: Letters, words: Sequence[str]) -> None:
+    """Log what was not simply applied."""
+    for (_, message), word in zip(some, words, strict=True):
+        if word in ("unknown", "finished"):
+            what = f"message for instance {message.target} was dropped: {word}"
+            log.info(what, extra={"instance_id": message.target})
+        elif word == "adopted":
+            log.warning(
+                "child %s was started before, in a time that its parent's server has lost; "
+                "it is the same child",
+                message.target,
+                extra={"instance_id": message.target},
+            )

@@ -1,0 +1,240 @@
+"""One shard of a cluster goes back to an earlier moment while the others go on.
+
+A parent lives on one shard, its child on another; each order of events must end with the answer
+that it would have had without the loss. The shard is taken back for real: its snapshot is put in
+place while it is down, and workers run all the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.e2e.conftest import FleetFor
+from tests.e2e.fleet import Fleet
+from tests.groups import ClusterGroup, TcpServer
+from tests.servers import WHY_SKIPPED, Processes, Spawned, find_binary, poll
+from wfq.checker.namespace import check_namespace
+from wfq.core.events import B_INPUT
+from wfq.storage.keys import Namespace
+from wfq.storage.link import SyncLink
+from wfq_workers.scheduling.reconciler import ReconcilerLoop
+
+pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
+
+NAMESPACE = Namespace("default", 16)
+
+APP = """
+import wfq as wf
+
+def parent(ctx: wf.WorkflowContext, child: str):
+    given = yield ctx.wait_for_external_event("begin")
+    answer = yield ctx.call_child_workflow(waiter, input=given, instance_id=child)
+    return [given, answer]
+
+def waiter(ctx: wf.WorkflowContext, given: int):
+    first = yield ctx.wait_for_external_event("first")
+    second = yield ctx.wait_for_external_event("second")
+    return [given, first, second]
+"""
+
+
+class Scene:
+    """A cluster of three masters, workers, and a parent and a child on two of the shards."""
+
+    def __init__(self, cluster: ClusterGroup, fleet: Fleet) -> None:
+        self.cluster = cluster
+        self.client = fleet.client
+        self.fleet = fleet
+        self.worker: Spawned = fleet.worker()
+        self.link = SyncLink(fleet.url)
+        # Notices what a worker's own notices within seconds, at once.
+        self._reconciler = ReconcilerLoop(fleet.url, NAMESPACE, period_s=0.001, settle_s=0)
+        meta = cluster.owner(NAMESPACE.meta)
+        self.parent = next(f"p{n}" for n in range(100) if self.shard(f"p{n}") is not meta)
+        self.child = next(
+            f"c{n}" for n in range(100)
+            if self.shard(f"c{n}") not in (meta, self.shard(self.parent))
+        )  # fmt: skip
+
+    def close(self) -> None:
+        self.link.close()
+        self.fleet.close()
+
+    def shard(self, instance_id: str) -> TcpServer:
+        """The server that an instance is on."""
+        return self.cluster.owner(NAMESPACE.timers(NAMESPACE.partition_of(instance_id)))
+
+    def begin(self, given: int = 1) -> None:
+        """Start the parent where there is none, and let it schedule the child."""
+        if self.client.get_workflow_state(self.parent) is None:
+            self.client.schedule_new_workflow("parent", input=self.child, instance_id=self.parent)
+        self.client.raise_workflow_event(self.parent, "begin", data=given)
+
+    def child_runs(self) -> None:
+        """Wait until the child has begun, and every message has arrived."""
+        poll(lambda: len(self.records(self.child)) > 1, 20)
+        outboxes = [("XLEN", NAMESPACE.outbox(p)) for p in range(NAMESPACE.partitions)]
+        poll(lambda: not any(self.link.commands(outboxes)), 20)
+
+    def tell(self, name: str, data: int) -> None:
+        self.client.raise_workflow_event(self.child, name, data=data)
+
+    def child_ends(self) -> None:
+        poll(lambda: self.status(self.child) == "COMPLETED", 20)
+
+    def status(self, instance_id: str) -> str:
+        state = self.client.get_workflow_state(instance_id)
+        return "" if state is None else state.runtime_status.name
+
+    def records(self, instance_id: str) -> list[list[Any]]:
+        """The history, as it is stored."""
+        found = self.link.command("LRANGE", NAMESPACE.history(instance_id), 0, -1)
+        return [orjson.loads(record) for record in found]
+
+    def snapshot(self, instance_id: str) -> bytes:
+        """What the instance's shard holds now."""
+        server = self.shard(instance_id)
+        server.ask("SAVE")
+        return Path(server.directory, "dump.rdb").read_bytes()
+
+    def go_back(self, instance_id: str, snapshot: bytes) -> None:
+        """Let the instance's shard crash and come back with what it held."""
+        server = self.shard(instance_id)
+        server.kill()
+        Path(server.directory, "dump.rdb").write_bytes(snapshot)
+        server.start()
+        self.cluster.wait_healed()
+
+    def reconciled_until(self, holds: Callable[[], bool]) -> None:
+        """Wait, and let the reconciler look meanwhile."""
+
+        def look() -> bool:
+            self._reconciler.look(self.link)
+            return holds()
+
+        poll(look, 40, every_s=0.1)
+
+    def answer(self) -> object:
+        """What the parent ends with."""
+        self.reconciled_until(lambda: self.status(self.parent) == "COMPLETED")
+        return self.fleet.output(self.parent)
+
+    def check(self) -> None:
+        """Nothing is wrong, and no worker has met anything it did not expect."""
+        report = check_namespace(self.link, NAMESPACE)
+        assert report.ok, str(report)
+        assert self.worker.alive
+        assert "Traceback" not in self.worker.log()
+
+
+@pytest.fixture
+def scene(cluster_fleet_for: FleetFor, processes: Processes) -> Iterator[Scene]:
+    if find_binary("valkey") is None:
+        pytest.skip(WHY_SKIPPED["valkey"])
+    group = ClusterGroup()
+    try:
+        made = Scene(group, Fleet(group.url, cluster_fleet_for(APP).app, processes))
+        made.client.schedule_new_workflow("parent", input=made.child, instance_id=made.parent)
+        poll(lambda: len(made.records(made.parent)) > 1, 20)
+        yield made
+        made.close()
+    finally:
+        group.close()
+
+
+def test_a_parent_that_forgot_its_live_child_finds_it_again(scene: Scene) -> None:
+    before = scene.snapshot(scene.parent)
+    scene.begin()
+    scene.child_runs()
+    scene.tell("first", 2)
+    scene.go_back(scene.parent, before)
+
+    scene.begin()
+    poll(lambda: "it is the same child" in scene.worker.log(), 30)
+    scene.tell("second", 3)
+
+    assert scene.answer() == [1, [1, 2, 3]]  # the event of the other shard was not lost
+    scene.check()
+
+
+def test_a_parent_that_forgot_its_finished_child_gets_its_outcome(scene: Scene) -> None:
+    before = scene.snapshot(scene.parent)
+    scene.begin()
+    scene.child_runs()
+    scene.tell("first", 2)
+    scene.tell("second", 3)
+    assert scene.answer() == [1, [1, 2, 3]]
+    scene.go_back(scene.parent, before)
+
+    scene.begin()
+
+    assert scene.answer() == [1, [1, 2, 3]]
+    scene.check()
+
+
+def test_a_parent_that_decides_otherwise_gets_another_child(scene: Scene) -> None:
+    before = scene.snapshot(scene.parent)
+    scene.begin(1)
+    scene.child_runs()
+    scene.tell("first", 2)
+    scene.go_back(scene.parent, before)
+
+    scene.begin(7)
+    poll(lambda: scene.records(scene.child)[0][B_INPUT] == 7, 30)
+    scene.tell("first", 8)
+    scene.tell("second", 9)
+
+    assert scene.answer() == [7, [7, 8, 9]]
+    scene.check()
+
+
+def test_a_parent_that_forgot_an_outcome_is_told_again(scene: Scene) -> None:
+    scene.begin()
+    scene.child_runs()
+    before = scene.snapshot(scene.parent)
+    scene.tell("first", 2)
+    scene.tell("second", 3)
+    scene.child_ends()
+    assert scene.answer() == [1, [1, 2, 3]]
+    scene.go_back(scene.parent, before)
+    assert scene.status(scene.parent) == "RUNNING"
+
+    assert scene.answer() == [1, [1, 2, 3]]
+    scene.check()
+
+
+def test_a_child_that_its_shard_forgot_is_started_again(scene: Scene) -> None:
+    before = scene.snapshot(scene.child)
+    scene.begin()
+    scene.child_runs()
+    scene.go_back(scene.child, before)
+
+    scene.reconciled_until(lambda: bool(scene.records(scene.child)))
+    scene.tell("first", 2)
+    scene.tell("second", 3)
+
+    assert scene.answer() == [1, [1, 2, 3]]
+    scene.check()
+
+
+def test_a_child_whose_shard_went_back_while_it_ran_goes_on_from_there(scene: Scene) -> None:
+    scene.begin()
+    scene.child_runs()
+    scene.tell("first", 2)
+    before = scene.snapshot(scene.child)
+    scene.tell("second", 4)
+    assert scene.answer() == [1, [1, 2, 4]]
+    scene.go_back(scene.child, before)
+
+    # It does not know that it has ended. What it tells now comes too late.
+    poll(lambda: scene.status(scene.child) == "RUNNING", 20)
+    scene.tell("second", 5)
+    scene.child_ends()
+
+    assert scene.answer() == [1, [1, 2, 4]]
+    scene.check()
