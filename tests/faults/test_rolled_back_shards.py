@@ -114,6 +114,8 @@ class Scene:
         """Wait, and let the reconciler look meanwhile."""
 
         def look() -> bool:
+            # Whose turn it is does not matter here.
+            self.link.command("DEL", NAMESPACE.turn("lives"))
             self._reconciler.look(self.link)
             return holds()
 

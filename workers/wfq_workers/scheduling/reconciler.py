@@ -127,7 +127,9 @@ class ReconcilerLoop:
                     "for children and outcomes that were lost between them and the others",
                     ", ".join(str(partition) for partition in sorted(first)),
                 )
-            if self._reconcile(link, [*first, *second]):
+            done = self._reconcile(link, [*first, *second])
+            self._release(link)
+            if done:
                 for partition in first:
                     self._note(link, partition, f"{lives[partition][1]} 1 {time.time():.0f}")
                 for partition in second:
@@ -170,6 +172,11 @@ class ReconcilerLoop:
             link.command("SET", turn, self._token, "XX", "PX", CLAIM_MS)
             return True
         return False
+
+    def _release(self, link: SyncLink) -> None:
+        turn = self._namespace.turn("reconcile")
+        if link.command("GET", turn) == self._token.encode():
+            link.command("DEL", turn)
 
     def _reconcile(self, link: SyncLink, partitions: Collection[int]) -> bool:
         """One pass; False when it was given up. Raises: StorageError."""

@@ -29,6 +29,8 @@ log = logging.getLogger("wfq.scheduler")
 
 #: Longest sleep in seconds: a wake-up that was lost delays a timer by no more.
 LONGEST_SLEEP_S = 10.0
+#: Seconds from the first look at a node that is back to the second.
+AGAIN_S = 2.0
 #: Milliseconds for which a look without a known reason counts for all schedulers.
 TURN_MS = 5_000
 
@@ -56,6 +58,8 @@ class SchedulerLoop:
         self._look_at = [0.0] * namespace.partitions
         #: Partitions to look at for a reason: a timer is due, or somebody has called.
         self._known = set(range(namespace.partitions))
+        #: Partitions that could not be looked at the last time.
+        self._failed: set[int] = set()
 
     def start(self) -> None:
         """Start the thread."""
@@ -138,8 +142,10 @@ class SchedulerLoop:
         rest_s = self._rest_s()
         for partition, result in zip(due, fired, strict=True):
             if isinstance(result, StorageError):
-                # A node of a cluster is away; its partitions are looked at after the rest.
+                # A node of a cluster is away: whoever's turn it is, look as soon as it is back.
                 failure = result
+                self._known.add(partition)
+                self._failed.add(partition)
                 continue
             served.append(partition)
             self._wakeups.tell_time(result.now_ms)
@@ -148,12 +154,24 @@ class SchedulerLoop:
                 self.counts.lateness.add(result.lateness_ms / 1000)
             wait_s = rest_s
             self._known.discard(partition)
+            if partition in self._failed:
+                # What it published before the nodes had found each other again reached nobody.
+                self._failed.discard(partition)
+                self._known.add(partition)
+                wait_s = AGAIN_S
             if result.next_due_ms is not None:
                 due_s = max(0.0, (result.next_due_ms - result.now_ms) / 1000)
                 if due_s < wait_s:
                     wait_s = due_s
                     self._known.add(partition)
             self._look_at[partition] = read_at + wait_s
-        self._forwarder.forward(served)
+        try:
+            self._forwarder.forward(served)
+        except StorageError:
+            # What could not be carried is not to wait for the rest.
+            for partition in served:
+                self._look_at[partition] = read_at
+                self._known.add(partition)
+            raise
         if failure is not None:
             raise failure
