@@ -23,10 +23,10 @@ from tests.chaos.shapes import Job, draw_jobs
 from tests.chaos.verdict import PASSWORD, Verdict, read_logs, root_of
 from tests.faults.proxy import Proxy, ProxyLoop
 from tests.servers import Kind, LocalServer
-from wfq.checker.repair import repair_namespace
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import open_namespace
+from wfq.storage.preflight import info_of
 
 log = logging.getLogger("chaos")
 
@@ -34,6 +34,8 @@ log = logging.getLogger("chaos")
 ROUND_S = 45.0
 #: Seconds without any progress after which what has not ended is stuck.
 STUCK_S = 40.0
+#: Seconds in which the workers are to have reconciled the nodes of a cluster.
+RECONCILED_S = 120.0
 #: Few partitions on many workers: they move often.
 PARTITIONS = 8
 #: The server's files lie in memory: what a disk does to them is what the plan says.
@@ -221,9 +223,10 @@ class Round:
             self._repeat(load.jobs, power.windows)
         if isinstance(nemesis, GroupNemesis):
             self._repeat(load.jobs, nemesis.windows)
-            self._mend()
         self.fleet.heal()
         self.fleet.wait_ready()
+        if options.on == "cluster":
+            self._wait_until_reconciled()
         self._wait_for_quiet({job.instance_id for job in load.jobs if job.shape.stays})
         verdict = Verdict(
             self._link, self.namespace, load.jobs, read_ledgers(self._ledger_directory)
@@ -243,12 +246,21 @@ class Round:
             return GroupNemesis(self._group, self.namespace, self.fleet, self._clients, plan)
         return Nemesis(self.server, self.namespace, self.fleet, self._clients, plan, self._power)
 
-    def _mend(self) -> None:
-        """Put back what one server of the group has lost and another knows, as operators do."""
-        mended, _ = repair_namespace(self._link, self.namespace)
-        for one in mended:
-            log.info("mended %s: %s", one.instance_id, ", ".join(one.what))
-        self.report.counts["mended"] += len(mended)
+    def _wait_until_reconciled(self) -> None:
+        """Wait until the workers have put back what one node has lost and another knows."""
+        end = time.monotonic() + RECONCILED_S
+        waiting = set(range(self.namespace.partitions))
+        while waiting and time.monotonic() < end:
+            self.fleet.tend()
+            waiting = {number for number in waiting if not self._is_reconciled(number)}
+            time.sleep(0.25)
+        if waiting:
+            self.report.violations.append(f"partitions {sorted(waiting)} were not reconciled")
+
+    def _is_reconciled(self, partition: int) -> bool:
+        key = self.namespace.life(partition)
+        life = info_of(self._link, key, "replication")["master_replid"]
+        return bool(self._link.command("GET", key) == f"{life} 2".encode())
 
     def _repeat(self, jobs: Sequence[Job], windows: Sequence[Window]) -> None:
         """Ask again for what was acknowledged and may be lost, as an operator would.

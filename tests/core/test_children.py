@@ -132,6 +132,51 @@ def test_a_child_that_is_terminated_fails_for_its_parent_for_good() -> None:
     assert event[3]["non_retryable"] is True
 
 
+ADOPTED = ["parent-1", "pinc", 4, "pn7"]
+
+
+@pytest.mark.parametrize("between", ["nothing", "suspension", "continue as new", "no code"])
+def test_a_child_that_is_adopted_tells_its_new_parent(between: str) -> None:
+    def workflow(ctx: WorkflowContext, value: Any) -> Flow:
+        name = yield ctx.wait_for_external_event("go")
+        if name == "again":
+            ctx.continue_as_new("next", save_events=True)
+        return name
+
+    world = World(workflow, "x", parent=PARENT)
+    world.start()
+    adoption = ["L", INC, "adopt.pn7", "adopt", ADOPTED]
+    if between == "suspension":
+        world.turn(["L", INC, "c1", "suspend", {}])
+        world.turn(adoption)
+        world.turn(["L", INC, "c2", "resume", {}])
+    elif between == "continue as new":
+        # The command comes in the very turn that ends the generation.
+        world.turn(["E", INC, "e1", "go", "again"], adoption)
+        assert world.records[0][6] == PARENT
+        world.start()
+    elif between == "no code":
+        world.reload(stalled="gone")
+        world.turn(adoption)
+        world.reload()
+    else:
+        world.turn(adoption)
+        world.turn(adoption)  # sent twice
+
+    assert world.turn(["E", INC, "e2", "go", "end"]).parent_event == ["C", 4, "pn7", "end"]
+
+
+def test_one_without_a_parent_is_not_adopted() -> None:
+    def workflow(ctx: WorkflowContext) -> Flow:
+        return (yield ctx.wait_for_external_event("go"))
+
+    world = World(workflow)
+    world.start()
+    world.turn(["L", INC, "adopt.pn7", "adopt", ADOPTED])
+
+    assert world.turn(["E", INC, "e1", "go", 1]).parent_event is None
+
+
 def test_a_child_knows_its_parent_over_continue_as_new() -> None:
     def workflow(ctx: WorkflowContext, n: int) -> str | None:
         if n < 2:

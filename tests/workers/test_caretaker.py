@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 import wfq as wf
+from tests.groups import ClusterGroup
 from tests.servers import poll
 from wfq.checker import check_namespace
 from wfq.settings import load_settings
@@ -82,6 +83,23 @@ def test_an_instance_is_terminated_though_its_application_is_gone(
     assert state.output() == "given up"
     client.purge_workflow(instance_id)
     assert client.get_workflow_state(instance_id) is None
+
+
+def test_queues_on_all_nodes_of_a_cluster_are_taken_care_of(cluster: ClusterGroup) -> None:
+    # What waits where is asked of every node at once.
+    ids = {}
+    for n, queue in enumerate([f"gone-{n}" for n in range(6)]):
+        with wf.WorkflowClient(redis_url=cluster.url, namespace="test", app_id=queue) as client:
+            ids[queue] = client.schedule_new_workflow("order", input=n, instance_id=f"order-{n}")
+            client.terminate_workflow(ids[queue])
+    homes = {NAMESPACE.timers(NAMESPACE.partition_of(one)) for one in ids.values()}
+    assert len({cluster.owner(home).port for home in homes}) == 3
+    loop = CaretakerLoop(cluster.url, NAMESPACE, worker_id="w", period_s=0.05, patience_s=0.1)
+    loop.start()
+
+    with wf.WorkflowClient(redis_url=cluster.url, namespace="test") as client:
+        poll(lambda: all(status(client, one) == "TERMINATED" for one in ids.values()), 30)
+    loop.stop()
 
 
 def test_one_that_a_workflow_has_started_there_is_terminated(valkey_url: str, care: Care) -> None:

@@ -131,7 +131,7 @@ class ReconcilerLoop:
             self._release(link)
             if done:
                 for partition in first:
-                    self._note(link, partition, f"{lives[partition][1]} 1 {time.time():.0f}")
+                    self._note(link, partition, f"{lives[partition][1]} 1 {int(time.time())}")
                 for partition in second:
                     self._note(link, partition, f"{lives[partition][1]} {_DONE}")
 
