@@ -15,12 +15,21 @@ from wfq_cli.render import Column, Row
 from wfq_cli.session import Session, open_session
 from wfq_cli.target import Target, output_option, target_options
 
+
+def _slots(row: Row) -> str:
+    """Slots that are taken, and how many there are; "" for one that runs no activities."""
+    if "concurrency" not in row:
+        return ""
+    return f"{row.get('busy', '?')}/{row['concurrency']}"
+
+
 _WORKER_COLUMNS = (
     Column("WORKER", lambda row: row["worker_id"]),
     Column("HOST", lambda row: str(row.get("host", ""))),
     Column("PID", lambda row: str(row.get("pid", "")), right=True),
     Column("ROLES", lambda row: ",".join(row.get("roles") or ())),
     Column("QUEUES", lambda row: ",".join(row.get("queues") or ())),
+    Column("SLOTS", _slots, right=True),
     Column("SEEN", lambda row: render.age(row["seen_at"]), right=True),
     Column("WORKFLOWS", lambda row: ", ".join(row.get("workflows") or ())),
 )

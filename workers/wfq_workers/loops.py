@@ -64,8 +64,11 @@ def make_loops(place: Place, job: Job, *, own_process: bool) -> list[Loop]:
     details = describe(place, job)
     counting = [loop for loop in loops if isinstance(loop, Counting)]
 
+    slotted = next((loop for loop in loops if isinstance(loop, Slotted)), None)
+
     def report() -> dict[str, Any]:
-        return {**details, **{loop.name: loop.counts() for loop in counting}}
+        now = {} if slotted is None else {"busy": slotted.running}
+        return {**details, **now, **{loop.name: loop.counts() for loop in counting}}
 
     on_remade = end_process if own_process else None
     presence = Presence(
@@ -112,6 +115,14 @@ class Counting(Protocol):
     name: str
 
     def counts(self) -> dict[str, dict[str, int]]: ...
+
+
+@runtime_checkable
+class Slotted(Protocol):
+    """A loop with slots; how many are taken goes into the register of workers, for people."""
+
+    @property
+    def running(self) -> int: ...
 
 
 def _orchestrator(place: Place, job: Job) -> Loop:

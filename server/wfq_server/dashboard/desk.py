@@ -126,7 +126,12 @@ class Desk:
             lstrip_blocks=True,
         )
         environment.filters.update(
-            ago=wording.ago, iso=wording.iso, moment=wording.moment, ms=wording.epoch_ms
+            ago=wording.ago,
+            iso=wording.iso,
+            moment=wording.moment,
+            ms=wording.epoch_ms,
+            took_ms=wording.took_ms,
+            clock=wording.clock,
         )
         environment.globals.update(
             plural=wording.plural,

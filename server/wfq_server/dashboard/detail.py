@@ -96,6 +96,8 @@ class Detail:
                 origin(request), state.instance_id, (events_known or ["EVENT"])[0], "{}"
             ),
             "event_count": len(events),
+            "turns": events[-1].turn if events else 0,
+            "generations": _field(events, "ExecutionStarted", "earlier_generations") or [],
         }
 
     async def _state(self, request: Request) -> WorkflowState[Any]:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from wfq.management.state import WorkflowState, WorkflowStatus
 from wfq_server.dashboard.desk import Desk
-from wfq_server.dashboard.wording import epoch_ms, percentile
+from wfq_server.dashboard.wording import percentile, took_ms
 
 #: Instances that rates of failure and durations are taken from: the newest.
 SAMPLE = 200
@@ -87,8 +87,7 @@ def durations(states: Sequence[State]) -> list[Durations]:
     """Return how long instances took, by workflow, the most frequent first."""
     by_name: dict[str, list[int]] = {}
     for state in states:
-        took = epoch_ms(state.last_updated_at) - epoch_ms(state.created_at)
-        by_name.setdefault(state.name, []).append(took)
+        by_name.setdefault(state.name, []).append(took_ms(state))
     found = [
         Durations(name, len(times), percentile(times, 0.5), percentile(times, 0.95))
         for name, times in by_name.items()
