@@ -186,6 +186,21 @@ def test_the_time_without_code_is_counted_from_its_first_turn(scene: Scene) -> N
     assert f"STALLED at {at_text(began_ms + 30_000)}" in explain(scene).sentence
 
 
+def test_an_event_that_came_without_code_is_not_asked_for_again(scene: Scene) -> None:
+    hire(scene)
+    scene.begin("approval")
+    scene.lose_code(0)
+    scene.store.raise_event("a", "e1", "GO")
+    scene.turn()
+
+    told = explain(scene)
+
+    assert told.status == "STALLED"
+    assert any("event 'go'" in wait and "; it has come" in wait for wait in told.waits)
+    assert told.next == ["the event is taken once there is code for it"]
+    assert not any("wfq raise" in todo for todo in told.todo)
+
+
 # --- RUNNING: activities
 
 

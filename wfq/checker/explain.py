@@ -6,7 +6,9 @@ live workers have registered. One look at one instance; nothing is written.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
+from itertools import takewhile
 
 import orjson
 
@@ -20,6 +22,7 @@ from wfq.checker.roster import Roster, grace_ms, near
 from wfq.checker.waiting import Lack, WaitingTask
 from wfq.core import actions as act
 from wfq.core import events as ev
+from wfq.core.events import Record
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.timers import delayed_start_member, wake_member
@@ -151,8 +154,7 @@ class _Explainer:
     def _codeless_since(self) -> int | None:
         """When the time began in which no turn had code; None where the last one had."""
         since = None
-        for raw in reversed(self._evidence.state.records[1:]):
-            record = orjson.loads(raw)
+        for record in reversed(self._records):
             if not (record[ev.T_EXTRA] or {}).get("grace"):
                 break
             since = int(record[ev.T_NOW])
@@ -227,7 +229,8 @@ class _Explainer:
             case act.WAIT_FOR_EVENT:
                 name = task.action[2]
                 return WaitingTask(
-                    task_id=task.task_id, kind="event", name=name, state="waiting",
+                    task_id=task.task_id, kind="event", name=name,
+                    state="come" if name.casefold() in self._untaken else "waiting",
                     since_ms=task.since_ms, due_ms=task.due_ms,
                     raised=tuple(sorted(self._raised - {name.casefold()})),
                     lacks=() if task.due_ms is None else self._workers.timer_lacks(),
@@ -236,15 +239,19 @@ class _Explainer:
                 return self._child(task)
 
     @cached_property
+    def _records(self) -> list[Record]:
+        return [orjson.loads(record) for record in self._evidence.state.records[1:]]
+
+    @cached_property
     def _raised(self) -> set[str]:
         """Names of the external events of this generation, in lower case."""
-        records = [orjson.loads(record) for record in self._evidence.state.records[1:]]
-        return {
-            str(event[3]).casefold()
-            for record in records
-            for event in record[ev.T_EVENTS]
-            if event[0] == ev.RAISED
-        }
+        return _events_in(self._records)
+
+    @cached_property
+    def _untaken(self) -> set[str]:
+        """Names of those that came since there is no code for them."""
+        records = reversed(self._records)
+        return _events_in(takewhile(lambda r: (r[ev.T_EXTRA] or {}).get("deferred"), records))
 
     def _child(self, task: Open) -> WaitingTask:
         child_id = task.action[3]
@@ -256,3 +263,13 @@ class _Explainer:
             since_ms=task.since_ms, child_id=child_id,
             child_reason=child.fields.get("stalled") if child is not None else None,
         )  # fmt: skip
+
+
+def _events_in(records: Iterable[Record]) -> set[str]:
+    """Return the names of the external events that turns took in, in lower case."""
+    return {
+        str(event[3]).casefold()
+        for record in records
+        for event in record[ev.T_EVENTS]
+        if event[0] == ev.RAISED
+    }

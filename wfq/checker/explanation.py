@@ -133,6 +133,9 @@ def _tell_event(told: Explanation, task: WaitingTask) -> None:
     text = f"event {task.name!r} since {since} ({at_text(task.since_ms)})"
     if task.raised:
         text += f"; raised so far: {', '.join(task.raised)}"
+    if task.state == "come":
+        told.add(f"{text}; it has come", then="the event is taken once there is code for it")
+        return
     if task.due_ms is not None:
         tell_time(told, text, task.due_ms, "the wait times out", task.lacks)
         text = ""

@@ -65,7 +65,8 @@ class WaitingTask:
 
     state, of an activity: `running`, `queued`, `retrying` (the next attempt waits for its time),
     `unknown` (no worker that saw it knows it), `undispatched`, `gone` (nothing of it is left); of
-    a timer or event: `waiting`; of a child: its status, or `on its way`.
+    a timer or event: `waiting`, or `come` for an event that code which is missing has yet to take;
+    of a child: its status, or `on its way`.
 
     name: of the activity, the event or the child's workflow. due_ms: when the timer fires, the
     wait for an event times out, or the next attempt is due. start_by_ms: when an activity fails
