@@ -28,6 +28,7 @@ from wfq.storage.opening import (
     sentinels_of,
     shown,
 )
+from wfq.storage.rawsocket import RawSocket
 from wfq.storage.refusals import is_missing_script as is_missing_script
 from wfq.storage.refusals import translate as translate
 from wfq.storage.scripts import Argument, Call
@@ -335,6 +336,8 @@ class Wire:
             self._learn(exc)
             self._client.close()
             raise translate(exc, self.server) from exc
+        # redis-py acts on what a Sentinel's master says, so it shall see it.
+        self._raw = None if is_sentinel(url) else RawSocket.of(self._connection, timeout_s)
 
     def _learn(self, error: Exception) -> None:
         """Have the cluster asked again who serves what."""
@@ -358,7 +361,10 @@ class Wire:
                 packed = b"".join(
                     [hiredis.pack_command(cast(Any, command)) for command in commands]
                 )
-                self._connection.send_packed_command([packed], check_health=False)
+                if self._raw is not None:
+                    self._raw.send(packed)
+                else:
+                    self._connection.send_packed_command([packed], check_health=False)
         except (redis.RedisError, OSError) as exc:
             self._learn(exc)
             self.close()
@@ -367,6 +373,8 @@ class Wire:
     def has_reply(self) -> bool:
         """Whether (part of) a reply is there to be read without waiting."""
         try:
+            if self._raw is not None:
+                return self._raw.ready()
             return bool(self._connection.can_read(0))
         except (redis.RedisError, OSError) as exc:
             self._learn(exc)
@@ -376,6 +384,8 @@ class Wire:
     def receive(self) -> Any:
         """The next reply. Raises: ServerReply for an error reply, else StorageUnavailable."""
         try:
+            if self._raw is not None:
+                return self._raw.receive()
             return self._connection.read_response(disable_decoding=True)
         except redis.ResponseError as exc:
             reply = ServerReply(exc, self.server)

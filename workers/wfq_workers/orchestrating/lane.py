@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 from wfq import failpoints
@@ -220,7 +220,7 @@ class Lane(LaneConnection):
     # --- serve
 
     def _serve(self) -> Steps:
-        wire, engine = self.wire, self._engine
+        wire = self.wire
         assert wire is not None
         yield from self._retry_stalled()
         read = self._read_command()
@@ -230,42 +230,63 @@ class Lane(LaneConnection):
             if failpoints.ACTIVE:
                 failpoints.hit("orch.after_read")
             outstanding: list[tuple[Batch, Call[Committed]]] = []
-            by_key = {engine.namespace.events(n, engine.queue).encode(): p
-                      for n, p in self.owned.items()} if reply else {}  # fmt: skip
-            for key, entries in reply or ():
-                partition = by_key[key]
-                for batch in cut(partition, entries, COMMIT_EVENTS):
-                    if partition.suspect:
-                        yield from self._settle(outstanding)
-                        yield from self._one_by_one(batch)
-                        yield from self._commit_now(batch.finish())
-                        partition.acquitted()
-                        continue
-                    yield from self._load(batch, outstanding)
-                    if failpoints.ACTIVE:
-                        failpoints.hit("orch.after_load")
-                    call = batch.run(self.token)
-                    if failpoints.ACTIVE:
-                        failpoints.hit("orch.after_run")
-                    outstanding.append((batch, call))
-                    wire.send([call.command()])
-                    if batch.rest:
-                        # Before any other turn of the same instance.
-                        yield from self._settle(outstanding)
-            if self.changed:
+            # The last commit, which goes out in one write with the next read.
+            unsent: list[tuple[Argument, ...]] = []
+            batches = self._batches(reply or ())
+            ahead = next(batches, None)
+            while ahead is not None:
+                batch, ahead = ahead, next(batches, None)
+                partition = batch.partition
+                if partition.suspect:
+                    yield from self._settle(outstanding)
+                    yield from self._one_by_one(batch)
+                    yield from self._commit_now(batch.finish())
+                    partition.acquitted()
+                    continue
+                yield from self._load(batch, outstanding)
+                if failpoints.ACTIVE:
+                    failpoints.hit("orch.after_load")
+                call = batch.run(self.token)
+                if failpoints.ACTIVE:
+                    failpoints.hit("orch.after_run")
+                outstanding.append((batch, call))
+                if ahead is None and not batch.rest:
+                    unsent.append(call.command())
+                    break
+                wire.send([call.command()])
+                if batch.rest:
+                    # Before any other turn of the same instance.
+                    yield from self._settle(outstanding)
+            changed = self.changed
+            if unsent and (changed or self._has_stalled()):
+                wire.send(unsent)
+                unsent = []
+            if changed:
                 yield from self._settle(outstanding)
                 raise Restart
-            if any(partition.stalled for partition in self.owned.values()):
+            if self._has_stalled():
                 yield from self._settle(outstanding)
                 yield from self._retry_stalled()
             read = self._read_command()
-            wire.send([read])
+            wire.send([*unsent, read])
             yield from self._settle(outstanding)
+
+    def _batches(self, reply: Iterable[Any]) -> Iterator[Batch]:
+        """What a read has brought, in batches of one partition each."""
+        engine = self._engine
+        by_key = {engine.namespace.events(n, engine.queue).encode(): p
+                  for n, p in self.owned.items()} if reply else {}  # fmt: skip
+        for key, entries in reply:
+            yield from cut(by_key[key], entries, COMMIT_EVENTS)
+
+    def _has_stalled(self) -> bool:
+        """Whether stalled instances are still to be tried again."""
+        return any(partition.stalled for partition in self.owned.values())
 
     def _read_command(self) -> tuple[Argument, ...]:
         """A read that waits for events, unless there are stalled instances to go on with."""
         assert self.wire is not None
-        busy = self.wire.memory or any(partition.stalled for partition in self.owned.values())
+        busy = self.wire.memory or self._has_stalled()
         return partitions.read_command(
             self._keys, self.token, count=READ_COUNT, block_ms=None if busy else BLOCK_MS
         )
