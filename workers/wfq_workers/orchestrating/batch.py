@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from time import monotonic
 from typing import Any
 
 from orjson import loads
@@ -243,8 +244,9 @@ class Batch:
                     actions = inline.of(turn)
                     if actions:
                         turn, nonce, turns_before = self._go_on(
-                            cached, turn, actions, nonce, turns_before, token, position, parts
-                        )
+                            cached, turn, actions, nonce, turns_before, token, position, parts,
+                            now_ms,
+                        )  # fmt: skip
                 if turn.is_plain and not stays:
                     # As nearly every turn: the instance stays in memory, or comes there.
                     draft = writer.plain(instance, turn, turns_before)
@@ -317,6 +319,7 @@ class Batch:
         token: str,
         position: list[Any] | None,
         parts: list[InstanceCommit],
+        now_ms: int,
     ) -> tuple[Turn, str, int | None]:
         """Run inline activities, and the turns that their results lead to.
 
@@ -326,20 +329,25 @@ class Batch:
         partition, instance = self.partition, cached.instance
         engine, writer, inline = partition.engine, partition.writer, partition.engine.inline
         assert inline is not None
+        watch_turn, begun = engine.watch.turn, monotonic()
         for _ in range(MOST_TURNS):
-            draft = writer.draft(
-                instance, turn, turns_before=turns_before, nonce=nonce,
-                created=cached.created_ms, position=position,
-                inline=[action[1] for action in actions],
-            )  # fmt: skip
+            here = [action[1] for action in actions]
+            if turn.is_plain and position is None:
+                draft = writer.plain(instance, turn, turns_before, here)
+            else:
+                draft = writer.draft(
+                    instance, turn, turns_before=turns_before, nonce=nonce,
+                    created=cached.created_ms, position=position, inline=here,
+                )  # fmt: skip
             assert draft is not None
             try:
-                engine.watch.turn(instance)
-                events = inline.run(instance, draft, actions, turn, writer, engine.now_ms())
+                # The server's clock is read once a batch, and carried on by the watch's.
+                at_ms = now_ms + int((watch_turn(instance) - begun) * 1000)
+                events = inline.run(instance, draft, actions, turn, writer, at_ms)
                 # What this commit itself has added is not to be looked for.
                 turns_before, nonce = None, engine.nonce(token)
-                engine.watch.turn(instance)
-                turn = instance.apply(events, engine.now_ms(), nonce)
+                at_ms = now_ms + int((watch_turn(instance) - begun) * 1000)
+                turn = instance.apply(events, at_ms, nonce)
             except (TurnAborted, Exception) as exc:
                 raise partition.given_up(instance, exc) from None
             parts.append(draft)

@@ -129,8 +129,11 @@ class TurnWatch:
             return None
         return name, None if instance is None else instance.name
 
-    def turn(self, instance: Instance) -> None:
-        """A turn of the instance starts now; the one before it has come back."""
+    def turn(self, instance: Instance) -> float:
+        """A turn of the instance starts now, which is returned (monotonic seconds).
+
+        The one before it has come back.
+        """
         now = monotonic()
         if self._instance is not None:
             took_s = now - self._started
@@ -142,6 +145,7 @@ class TurnWatch:
         self._started = now
         self._instance = instance
         self._name = instance.id
+        return now
 
     def load(self, instance_id: str) -> None:
         """The instance's code is run over its history now."""
