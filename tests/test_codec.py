@@ -434,3 +434,42 @@ def test_every_json_value_survives(value: Any) -> None:
 def test_anything_else_is_written_or_refused_as_a_payload_error(value: Any) -> None:
     with contextlib.suppress(PayloadError):
         orjson.loads(write_json(value))
+
+
+@dataclasses.dataclass
+class Loose:
+    a: int
+    b: int = 2
+
+
+@dataclasses.dataclass
+class Scaled:
+    """A field that is read through a property."""
+
+    size: int
+
+    def _get(self) -> int:
+        return int(self.__dict__["size"]) * 10
+
+    def _set(self, value: int) -> None:
+        self.__dict__["size"] = value
+
+
+Scaled.size = property(Scaled._get, Scaled._set)  # type: ignore[assignment]
+
+
+def test_of_a_dataclass_its_fields_are_written_however_it_holds_them() -> None:
+    plain, more, less = Loose(1), Loose(1), Loose(1)
+    more.c = 3  # type: ignore[attr-defined]
+    del less.b
+
+    # Twice: the second time the class is known.
+    for _ in range(2):
+        assert write_json(plain) == b'{"a":1,"b":2}'
+        assert write_json(more) == b'{"a":1,"b":2}'
+        assert write_json(less) == b'{"a":1,"b":2}'
+        assert write_json(Scaled(4)) == b'{"size":40}'
+        assert write_json(Basket([Item("tea", decimal.Decimal(1), 7)])) == (
+            b'{"items":[{"name":"tea","price":"1","_hidden":7}],"colour":"red","when":null}'
+        )
+        assert write_json(PydanticItem(5)) == b'{"n":5}'

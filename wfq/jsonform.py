@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import datetime
+import inspect
 import math
 import types
 import uuid
@@ -71,6 +72,12 @@ def _dump(value: Any) -> bytes:
 
 def _convert(value: Any) -> Any:
     """Return what stands for a value that orjson does not know. Raises: TypeError."""
+    names = _HELD.get(type(value))
+    if names is not None:
+        held: dict[str, Any] = value.__dict__
+        # As they are, unless attributes that are no fields were added, or some are missing.
+        if tuple(held) == names:
+            return held
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         if hasattr(value, "__pydantic_serializer__"):
             return _by_pydantic(value)
@@ -122,13 +129,27 @@ def _listed(values: Any) -> list[Any]:
 
 
 _FIELDS: dict[type, tuple[str, ...]] = {}
+#: Fields of the dataclasses that hold them in their `__dict__`, and nowhere else.
+_HELD: dict[type, tuple[str, ...]] = {}
 
 
 def _field_names(cls: type) -> tuple[str, ...]:
     names = _FIELDS.get(cls)
     if names is None:
         names = _FIELDS[cls] = tuple(field.name for field in dataclasses.fields(cls))
+        if _holds_fields(cls, names):
+            _HELD[cls] = names
     return names
+
+
+def _holds_fields(cls: type, names: tuple[str, ...]) -> bool:
+    """Whether reading a field is reading the object's `__dict__`: no slots, no properties."""
+    lookup: Any = cls.__getattribute__
+    if hasattr(cls, "__pydantic_serializer__") or lookup is not object.__getattribute__:
+        return False
+    return cls.__dictoffset__ != 0 and not any(
+        hasattr(inspect.getattr_static(cls, name, None), "__set__") for name in names
+    )
 
 
 def _depth_exceeds(data: bytes, limit: int) -> bool:
