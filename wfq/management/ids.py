@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Any, Generic, TypeVar
 
 T_co = TypeVar("T_co", covariant=True)
@@ -30,3 +31,12 @@ class InstanceId(str, Generic[T_co]):
 def output_type_of(instance_id: str) -> Any:
     """Return the result type that an id remembers, or None."""
     return getattr(instance_id, "output_type", None) if type(instance_id) is not str else None
+
+
+def new_incarnation() -> str:
+    """What tells a new instance from an earlier one of its id: 48 random bits in 8 characters.
+
+    Short, since an instance's records and messages all hold it. Made by whoever starts, so that a
+    start that is sent again is known for the same.
+    """
+    return secrets.token_urlsafe(6)

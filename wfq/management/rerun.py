@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +13,7 @@ from wfq.core.events import B_EXTRA, B_INPUT, B_NAME, T_ACTIONS, Action, Record
 from wfq.core.history import expand_history
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceRunning
 from wfq.management.history import Place, place_of
-from wfq.management.ids import InstanceId, output_type_of
+from wfq.management.ids import InstanceId, new_incarnation, output_type_of
 from wfq.management.operations import fetch_records
 from wfq.management.revival import Source, Target, revive
 from wfq.management.scope import Scope
@@ -41,7 +40,7 @@ def rerun(
 ) -> Operation[InstanceId[Any]]:
     """Run an instance again. Raises: InstanceNotFound, InstanceRunning, InstanceAlreadyExists."""
     stored, records = yield from fetch_records(scope, instance_id)
-    target = Target(_target_id(instance_id, target_id), secrets.token_hex(8), 0)
+    target = Target(_target_id(instance_id, target_id), new_incarnation(), 0)
     if from_event:
         now_ms = yield from server_now_ms()
         place = _place(records, from_event, instance_id)

@@ -8,7 +8,6 @@ first generation is gone.
 
 from __future__ import annotations
 
-import secrets
 import uuid
 from datetime import datetime, timedelta
 from hashlib import sha256
@@ -18,6 +17,7 @@ import orjson
 
 from wfq.core.events import B_EXTRA, B_GEN, B_INPUT
 from wfq.errors import InstanceAlreadyExists, StorageUnavailable
+from wfq.management.ids import new_incarnation
 from wfq.management.operations import read
 from wfq.management.scope import Scope
 from wfq.management.starting import when_due
@@ -53,7 +53,7 @@ def start_once(
     digest = _digest(name, queue, value)
     item = NewInstance(
         instance_id=given,
-        incarnation=secrets.token_hex(8),
+        incarnation=new_incarnation(),
         queue=queue,
         name=name,
         input=None if value is None else _encoded(scope, value, "input of workflow", name),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import time
 import uuid
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ import orjson
 from wfq.codec import Codec
 from wfq.core.options import due_ms
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceNotFound
-from wfq.management.ids import InstanceId
+from wfq.management.ids import InstanceId, new_incarnation
 from wfq.management.scope import Scope
 from wfq.management.steps import Command, Operation, begin, run, run_many, server_now_ms, wait
 from wfq.management.waiting import Wish
@@ -207,8 +206,7 @@ class _Prepared:
             payload = orjson.dumps(self.codec.encode(value, "input of workflow", self.name))
         return NewInstance(
             instance_id=given,
-            # Made here, so that a start that is sent again is known for the same.
-            incarnation=secrets.token_hex(8),
+            incarnation=new_incarnation(),
             queue=self.queue,
             name=self.name,
             input=payload,

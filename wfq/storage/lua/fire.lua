@@ -19,9 +19,11 @@
 local timers, tasks, prefix, limit = KEYS[1], KEYS[2], KEYS[3], ARGV[1]
 local time = redis.call('TIME')
 local now = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000))
-local due = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
-local lateness = due[2] and tonumber(now) - tonumber(due[2]) or 0
-local members, events, delivered = {}, {}, {}
+local oldest = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2]
+if not oldest or tonumber(oldest) > tonumber(now) then return {0, oldest or '', now, 0} end
+-- Without their scores: Redis would print each of them.
+local members = redis.call('ZRANGEBYSCORE', timers, '-inf', now, 'LIMIT', 0, limit)
+local events, delivered = {}, {}
 
 local function send(queue, id, event)
   local fields = events[queue]
@@ -59,7 +61,6 @@ local function is_above(a, b)
   return a_ms > b_ms or (a_ms == b_ms and tonumber(a_seq) > tonumber(b_seq))
 end
 
-for n = 1, #due, 2 do members[#members + 1] = due[n] end
 for first = 1, #members, 2000 do
   redis.call('ZREM', timers, unpack(members, first, math.min(first + 1999, #members)))
 end
@@ -108,4 +109,4 @@ for queue, fields in pairs(events) do
   end
 end
 local head = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')
-return {#members, head[2] or '', now, lateness}
+return {#members, head[2] or '', now, tonumber(now) - tonumber(oldest)}
