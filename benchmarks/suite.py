@@ -45,6 +45,8 @@ class Case:
     #: Whether the trace is replayed for a limit, and how: 1 = one command after the other.
     limit: bool = True
     at_once: int = WINDOW
+    #: Units of the recording, where fewer than those measured stand for them.
+    most_recorded: int | None = None
     #: Units before the first sample, so that threads and caches are there.
     warm_up: int = 200
     #: Samples on one stage, of each size; the medians count.
@@ -65,7 +67,8 @@ class Options:
 def run_case(case: Case, options: Options) -> CaseResult:
     """Measure one case and its limit, each sample beside a replay, as near as they can be."""
     units = case.units[options.size]
-    recording = record(case, units) if case.limit and options.with_limit else None
+    recorded = min(units, case.most_recorded or units)
+    recording = record(case, recorded) if case.limit and options.with_limit else None
     samples: list[Sample] = []
     replays: list[Replayed] = []
     with Stage(case.layout) as stage:
