@@ -215,14 +215,12 @@ class SyncLink:
         pool = self.redis.connection_pool
         connection = pool.get_connection()
         try:
-            packed = hiredis.pack_command(cast(Any, command))
-            connection.send_packed_command([packed])
+            connection.send_packed_command([hiredis.pack_command(cast(Any, command))])
             return connection.read_response(disable_decoding=True)
-        except redis.ResponseError:
-            raise
-        except BaseException:
-            # What was not read would be taken for the next command's reply.
-            connection.disconnect()
+        except BaseException as exc:
+            if not isinstance(exc, redis.ResponseError):
+                # What was not read would be taken for the next command's reply.
+                connection.disconnect()
             raise
         finally:
             pool.release(connection)
