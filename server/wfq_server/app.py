@@ -24,6 +24,7 @@ from wfq_server.handlers import Handlers
 from wfq_server.metrics import Metrics
 from wfq_server.openapi import openapi_document
 from wfq_server.operations import Handler, Operation
+from wfq_server.parameters import check_given_once
 from wfq_server.ports import Client
 from wfq_server.probes import Probes
 from wfq_server.security import Doorkeeper, Tokens
@@ -82,6 +83,13 @@ def _hosts(settings: Settings) -> list[str]:
 def _endpoint(operation: Operation, tokens: Tokens, settings: Settings) -> Handler:
     """Return the route's function: who may, the handler, and errors as answers."""
 
+    singles = [
+        name
+        for parameter in operation.parameters
+        if parameter.place == "query" and not parameter.repeatable
+        for name in (parameter.name, *parameter.aliases)
+    ]
+
     async def endpoint(request: Request) -> Response:
         request.scope[OPERATION] = operation.name
         try:
@@ -89,6 +97,7 @@ def _endpoint(operation: Operation, tokens: Tokens, settings: Settings) -> Handl
                 tokens.check(request.headers, operation.role)
                 if settings.api_read_only and operation.role != "read":
                     raise ApiError(403, "ERR_READ_ONLY", READ_ONLY)
+            check_given_once(request, singles)
             return await operation.handler(request)
         except Gone:
             return Response(status_code=499)  # nobody reads it; the counters do

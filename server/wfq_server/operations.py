@@ -25,6 +25,10 @@ class Parameter:
     about: str
     schema: Mapping[str, Any] = field(default_factory=lambda: {"type": "string"})
     place: Literal["query", "header"] = "query"
+    #: Whether it may be given several times; of any other the second value would be lost.
+    repeatable: bool = False
+    #: Other names that it answers to.
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

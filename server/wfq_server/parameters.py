@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import NoReturn
 
@@ -24,6 +24,16 @@ MAX_KEY = 255
 
 def refuse(message: str, code: str = "ERR_MALFORMED_REQUEST") -> NoReturn:
     raise ApiError(400, code, message)
+
+
+def check_given_once(request: Request, names: Iterable[str]) -> None:
+    """Refuse a parameter that is given twice: whoever sent it means one of the two, but which?"""
+    if b"&" not in request.scope["query_string"]:
+        return
+    for name in names:
+        count = len(request.query_params.getlist(name))
+        if count > 1:
+            refuse(f"{name} is given {count} times; give it once")
 
 
 def instance_id(request: Request) -> str:

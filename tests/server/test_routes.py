@@ -233,6 +233,9 @@ def test_conflicts_have_the_code_that_dapr_gives_the_verb(
         ("POST", f"{'w' * 501}/start", "ERR_WORKFLOW_NAME_MISSING"),
         ("POST", "wf/start?startAt=tomorrow", "ERR_MALFORMED_REQUEST"),
         ("POST", "wf/start?delay=soon", "ERR_MALFORMED_REQUEST"),
+        ("POST", "wf/start?instanceID=a&instanceID=b", "ERR_MALFORMED_REQUEST"),
+        ("POST", "wf/start?instanceID=a&instanceID=a", "ERR_MALFORMED_REQUEST"),
+        ("GET", "?pageSize=5&pageSize=6", "ERR_MALFORMED_REQUEST"),
         ("POST", "wf/start?delay=1s&startAt=2026-01-01", "ERR_MALFORMED_REQUEST"),
         ("POST", "x/raiseEvent/", "ERR_WORKFLOW_EVENT_NAME_MISSING"),
         ("POST", "x/terminate?recursive=maybe", "ERR_MALFORMED_REQUEST"),
@@ -252,6 +255,12 @@ def test_bad_parameters_are_400_and_ask_nothing_of_redis(method: str, path: str,
 
     assert is_error(response, 400, code)
     assert api.client.calls == []
+
+
+def test_a_parameter_that_is_given_twice_is_named() -> None:
+    response = Api().run("POST", f"{BASE}/wf/start?instanceID=a&instanceID=b")
+
+    assert response.json()["message"] == "instanceID is given 2 times; give it once"
 
 
 @pytest.mark.parametrize(

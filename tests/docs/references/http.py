@@ -22,6 +22,8 @@ with `wfq server`, or mount the API into an application of your own with `wf.asg
 - Bodies are JSON. An empty body is the same as `null`: no input, no data, no output; only a rerun
   without body keeps the input that the instance had.
 - An error is `{{"errorCode": "ERR_...", "message": "one line"}}`. 429 and 503 carry `Retry-After`.
+- A parameter in the query counts once: given twice it is refused with 400, unless it says that it
+  is repeatable.
 - The server binds `127.0.0.1:3500`. Another address needs `WFQ_API_TOKEN`; where a token is set
   every request carries `Authorization: Bearer ...` (or `dapr-api-token`). A token has a role:
   `read`, `operate` or `admin`, each of which includes those before it.
