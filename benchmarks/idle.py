@@ -36,7 +36,7 @@ def do_nothing(stage: Stage, seconds: int) -> Outcome:
 CASES = [
     Case(
         "idle", f"{WORKERS} workers", Layout("idle", (ALL,) * WORKERS), do_nothing, _SECONDS,
-        unit="second", prepare=settle, limit=False, warm_up=0,
+        unit="second", prepare=settle, no_limit="nothing to do", warm_up=0,
         repeat={"full": 1, "quick": 1, "tiny": 1},
         targets=(
             Target("commands", goal=200, better="less"),

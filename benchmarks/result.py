@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
@@ -56,6 +55,8 @@ class CaseResult:
     samples: Sequence[Sample]
     limit: Limit | None = None
     targets: Sequence[Target] = ()
+    #: Why there is no limit, where none can be.
+    no_limit: str = ""
     #: What else is worth a line.
     notes: list[str] = field(default_factory=list)
 
@@ -125,6 +126,7 @@ class CaseResult:
             "round_trips": self.round_trips,
             "calls": _calls(self.samples[-1]),
             "limit": None if self.limit is None else dataclasses.asdict(self.limit),
+            "no_limit": self.no_limit,
             "verdicts": [
                 {"figure": t.figure, "goal": t.goal, "floor": t.floor, "value": v, "verdict": word}
                 for t, v, word in self.verdicts()
@@ -205,28 +207,3 @@ def amount(value: float) -> str:
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}"
-
-
-def markdown(document: dict[str, Any]) -> str:
-    """The table of a result file, for the documentation."""
-    rows = [
-        "| workload | rate | limit | ratio | Redis us | of which the trace | Python us |",
-        "|---|---:|---:|---:|---:|---:|---:|",
-    ]
-    for result in document["results"]:
-        figures, limit = result["figures"], result["limit"]
-        python = sum(result["worker_us"].values())
-        rows.append(
-            f"| {result['workload']} {result['case']} | {amount(figures['rate'])} "
-            f"{result['unit']}s/s | {amount(limit['rate']) if limit else ''} | "
-            f"{format(figures['ratio'], '.2f') if limit else ''} | {figures['redis_us']:.1f} | "
-            f"{format(limit['main_us'], '.1f') if limit else ''} | {python:.0f} |"
-        )
-    return "\n".join(rows) + "\n"
-
-
-def load(path: str) -> dict[str, Any]:
-    """A result file."""
-    with open(path, encoding="utf-8") as file:
-        document: dict[str, Any] = json.load(file)
-    return document

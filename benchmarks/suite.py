@@ -42,8 +42,9 @@ class Case:
     targets: Sequence[Target] = ()
     prepare: Prepare | None = None
     inspect: Inspect | None = None
-    #: Whether the trace is replayed for a limit, and how: 1 = one command after the other.
-    limit: bool = True
+    #: Why no trace is replayed for a limit, where there is none to find.
+    no_limit: str = ""
+    #: How it is replayed: 1 = one command after the other.
     at_once: int = WINDOW
     #: Units of the recording, where fewer than those measured stand for them.
     most_recorded: int | None = None
@@ -68,7 +69,7 @@ def run_case(case: Case, options: Options) -> CaseResult:
     """Measure one case and its limit, each sample beside a replay, as near as they can be."""
     units = case.units[options.size]
     recorded = min(units, case.most_recorded or units)
-    recording = record(case, recorded) if case.limit and options.with_limit else None
+    recording = record(case, recorded) if options.with_limit and not case.no_limit else None
     samples: list[Sample] = []
     replays: list[Replayed] = []
     with Stage(case.layout) as stage:
@@ -82,7 +83,15 @@ def run_case(case: Case, options: Options) -> CaseResult:
             with Profiler(stage.fleet.pids(), options.profiles, f"{case.workload}-{case.name}"):
                 case.work(stage, units)
     limit = None if recording is None else limit_of(recording.sample, replays)
-    return CaseResult(case.workload, case.name, case.unit, samples, limit, case.targets)
+    return CaseResult(
+        case.workload,
+        case.name,
+        case.unit,
+        samples,
+        limit,
+        case.targets,
+        no_limit=case.no_limit,
+    )
 
 
 def _warm_up(case: Case, stage: Stage, units: int) -> None:

@@ -9,13 +9,22 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import CASES, choose, main
-from benchmarks.result import Target, amount, markdown
+from benchmarks.plot import BEGIN, END
+from benchmarks.plot import main as plot
+from benchmarks.result import Target, amount
 
 
 def run(path: Path, *arguments: str) -> list[dict[str, Any]]:
     assert main(["--tiny", "--json", str(path / "found.json"), *arguments]) == 0
     document: dict[str, Any] = json.loads((path / "found.json").read_text())
-    assert markdown(document).count("\n") == 2 + len(document["results"])
+    page = path / "page.md"
+    page.write_text(f"# Page\n\n{BEGIN}\nold\n{END}\n\nrest\n")
+    assert plot([str(path / "found.json"), str(path / "p.svg"), "--into", str(page)]) == 0
+    written = page.read_text()
+    assert written.startswith("# Page\n")
+    assert written.endswith(f"{END}\n\nrest\n")
+    assert written.count("\n| ") == 1 + len(document["results"])
+    assert "old" not in written
     results: list[dict[str, Any]] = document["results"]
     return results
 
