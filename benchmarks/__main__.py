@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmarks import idle, machine, shards, w1, w2, w3, w4, w5, w6, w7
 from benchmarks.peers.runner import PEERS, run_peers
+from benchmarks.quota import NoQuota
 from benchmarks.result import describe
 from benchmarks.suite import Case, Options, run_case
 from wfq.errors import WfqError
@@ -22,7 +23,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(arguments)
     if given.shards:
         print(machine.line(machine.describe()), flush=True)
-        print(shards.compare("tiny" if given.tiny else "quick" if given.quick else "full"))
+        size = "tiny" if given.tiny else "quick" if given.quick else "full"
+        try:
+            print(shards.compare(size, given.quota))
+        except NoQuota as exc:
+            print(f"{exc}; run without --quota", file=sys.stderr)
+            return 2
         return 0
     if given.peers is not None:
         return compare(given.peers, quick=given.quick)
@@ -88,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="run.py bench", description=__doc__)
     parser.add_argument(
         "--shards", action="store_true", help="W1 on three masters against one server"
+    )
+    parser.add_argument(
+        "--quota",
+        type=int,
+        metavar="PERCENT",
+        help="with --shards: of one processor, for each server (Linux, root)",
     )
     parser.add_argument(
         "workloads",

@@ -3,6 +3,10 @@
 ``python3 run.py bench --shards``. The same worker processes run the same chains on both; what
 each side has left tells which one the limit is. Servers, workers and client share this machine,
 so where the processors are all busy the ratio says what a cluster costs, not what it gives.
+
+With ``--quota PERCENT`` each server has that share of one processor and no more, in both runs.
+Then the servers are the limit, as they are where there are processors enough for the workers, and
+the ratio says what more servers give.
 """
 
 from __future__ import annotations
@@ -11,12 +15,13 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import wfq as wf
+from benchmarks import quota
 from benchmarks.app import chain
 from benchmarks.fleet import Fleet, Layout
 from benchmarks.server import OPTIONS, RedisMeter, choose_kind
@@ -52,19 +57,41 @@ class Measured:
         )
 
 
-def compare(size: str) -> str:
-    """Measure both and tell the ratio, and what limits it."""
-    with _one() as (url, servers):
+def compare(size: str, percent: int | None = None) -> str:
+    """Measure both and tell the ratio, and what limits it.
+
+    percent: of a processor, for each server. Raises: NoQuota.
+    """
+    with _one() as (url, servers), _limited(servers, percent):
         one = _measure("one server", url, servers, UNITS[size])
-    with _cluster() as (url, servers):
+    with _cluster() as (url, servers), _limited(servers, percent):
         many = _measure(f"{MASTERS} masters", url, servers, UNITS[size])
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
     return "\n".join(
-        [str(one), str(many), f"ratio {many.rate / one.rate:.2f}; {_limit(one, many, cores)}"]
+        [
+            str(one),
+            str(many),
+            f"ratio {many.rate / one.rate:.2f}; {_limit(one, many, cores, percent)}",
+        ]
     )
 
 
-def _limit(one: Measured, many: Measured, cores: int) -> str:
+@contextmanager
+def _limited(servers: list[TcpServer], percent: int | None) -> Iterator[None]:
+    with ExitStack() as stack:
+        if percent is not None:
+            stack.enter_context(quota.each([server.pid for server in servers], percent))
+        yield
+
+
+def _limit(one: Measured, many: Measured, cores: int, percent: int | None) -> str:
+    if percent is not None:
+        share = percent / 100
+        return (
+            f"with {percent} % of a processor for each server, of which the one used "
+            f"{one.busiest_server / share:.0%}, the busiest of the three "
+            f"{many.busiest_server / share:.0%} and all three {many.servers / share / MASTERS:.0%}"
+        )
     used = many.servers + many.workers
     if used > 0.8 * cores:
         return f"limited by the {cores} processors of this machine, of which {used:.1f} were busy"

@@ -25,6 +25,7 @@ key                                    type        holds, and until when
 ``wfq:{ns:p}:inbox-from``              hash        last outbox id applied, by source partition
 ``wfq:{ns:p}:dead``                    stream      dead letters; capped
 ``wfq:{ns:p}:sweep``                   string      which scheduler removes old ones; has a TTL
+``wfq:{ns:p}:turn:<name>``              string      who looks around in this partition; has a TTL
 ``wfq:{ns:p}:life``                    string      life of its server that is reconciled; for ever
 =====================================  ==========  ============================================
 
@@ -58,6 +59,7 @@ PARTITION_KEYS = (
     "dead",
     "sweep",
     "life",
+    "turn:",
 )
 NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "turn:", "worker:", "about:")
 
@@ -200,6 +202,10 @@ class Namespace:
     def turn(self, name: str) -> str:
         """Who does now what one worker is to do now and then."""
         return f"wfq:{{{self.name}}}:turn:{name}"
+
+    def turn_in(self, partition: int, name: str) -> str:
+        """The same of one partition: a node of a cluster is not asked for another's."""
+        return f"{self._prefixes[partition]}turn:{name}"
 
     def worker(self, worker_id: str) -> str:
         return f"wfq:{{{self.name}}}:worker:{worker_id}"

@@ -79,13 +79,19 @@ def server_now_ms(link: SyncLink) -> int:
 
 
 def turn_command(
-    namespace: Namespace, name: str, worker_id: str, period_ms: int
+    namespace: Namespace,
+    name: str,
+    worker_id: str,
+    period_ms: int,
+    partition: int | None = None,
 ) -> tuple[str | int, ...]:
     """Ask whether it is this worker's turn to do what one worker is to do now and then.
 
-    Nil: another has had it within `period_ms`. A turn that is not used is only late.
+    Nil: another has had it within `period_ms`. A turn that is not used is only late. With
+    `partition`, it is the turn of that partition alone.
     """
-    return ("SET", namespace.turn(name), worker_id, "NX", "PX", period_ms)
+    key = namespace.turn(name) if partition is None else namespace.turn_in(partition, name)
+    return ("SET", key, worker_id, "NX", "PX", period_ms)
 
 
 def register_worker(link: SyncLink, namespace: Namespace, info: WorkerInfo) -> None:

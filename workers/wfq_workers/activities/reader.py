@@ -35,6 +35,8 @@ log = logging.getLogger("wfq.activity")
 #: Between two looks for attempts of dead workers, as shares of the lease: often enough to
 #: find them soon, spread so that many workers do not look at once.
 CLAIM_BEAT = (0.2, 0.5)
+#: The same for one whose turn it was not: others look.
+LOST_BEAT = (0.5, 1.0)
 #: For how long, as a share of the lease, one worker's look counts for all that have many free
 #: slots. Less than the time between two looks of its own: alone, it looks each time.
 CLAIM_TURN = 0.15
@@ -128,8 +130,8 @@ class Reader:
             self._recover()
             self._astray = False
         if now >= self._claim_at and self._board.free() > 0:
-            self._claim(self._board.free())
-            self._plan_claim()
+            looked = self._claim(self._board.free())
+            self._plan_claim(CLAIM_BEAT if looked else LOST_BEAT)
         free = self._board.free()
         if free > 0:
             reading = self._plan.next(free)
@@ -274,20 +276,24 @@ class Reader:
 
     # Attempts of others, and our own that an answer was lost for.
 
-    def _plan_claim(self) -> None:
-        self._claim_at = time.monotonic() + self._options.lease_s * random.uniform(*CLAIM_BEAT)
+    def _plan_claim(self, beat: tuple[float, float] = CLAIM_BEAT) -> None:
+        self._claim_at = time.monotonic() + self._options.lease_s * random.uniform(*beat)
 
-    def _claim(self, free: int) -> None:
-        """Take over attempts whose worker went silent, at most as many as there are slots."""
+    def _claim(self, free: int) -> bool:
+        """Take over attempts whose worker went silent, at most as many as there are slots.
+
+        Returns whether it was this worker's turn to look.
+        """
         streams = len(self._store.streams)
         if free >= streams:
             # Room enough to look for all workers, so one of them does.
             numbers = self._store.turns(int(self._options.lease_s * CLAIM_TURN * 1000))
             self._take_stale(numbers, free)
-            return
+            return bool(numbers)
         numbers = [(self._claim_first + n) % streams for n in range(min(free, streams))]
         self._claim_first += len(numbers)
         self._take_stale(numbers, free)
+        return True
 
     def _take_stale(self, numbers: Sequence[int], free: int) -> None:
         streams = len(self._store.streams)

@@ -49,6 +49,8 @@ class ActivityStore:
             for partition in (range(namespace.partitions) if partitions is None else partitions)
         ]
         self._queues = list(queues)
+        #: The only partition of this store, if it has not all of them.
+        self._partition = None if partitions is None else partitions[0]
         self._clock_offset_ms = time.time() * 1000 - time.monotonic() * 1000
 
     def prepare(self) -> None:
@@ -82,7 +84,9 @@ class ActivityStore:
     def turns(self, period_ms: int) -> list[int]:
         """The streams of those queues where it is this worker's turn to look for dead workers."""
         asked = [
-            turn_command(self.namespace, f"claim:{queue}", self.consumer, period_ms)
+            turn_command(
+                self.namespace, f"claim:{queue}", self.consumer, period_ms, self._partition
+            )
             for queue in self._queues
         ]
         mine = {

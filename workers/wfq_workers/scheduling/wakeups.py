@@ -17,7 +17,7 @@ RESUBSCRIBE_S = 1.0
 #: Seconds of one blocking read of the subscription.
 SILENCE_S = 3600.0
 #: The same where another server may have been promoted, and this one be cut off for good.
-GROUP_SILENCE_S = 20.0
+GROUP_SILENCE_S = 60.0
 
 
 class Wakeups:
