@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 from html.parser import HTMLParser
-from typing import Any
+from typing import Any, TypedDict
 
 import httpx
 
@@ -24,6 +24,13 @@ OWN = {"sec-fetch-site": "same-origin"}
 runtime_app = wf.WorkflowRuntime()
 
 
+class Refusal(TypedDict):
+    """What the event of the same name carries."""
+
+    by: str
+    final: bool
+
+
 @runtime_app.workflow
 def order(ctx: wf.WorkflowContext, cost: int):  # type: ignore[no-untyped-def]
     """An order that waits for a word."""
@@ -31,6 +38,9 @@ def order(ctx: wf.WorkflowContext, cost: int):  # type: ignore[no-untyped-def]
     said = yield ctx.wait_for_external_event("approved", timeout=timedelta(hours=2))
     if said == "no":
         raise ValueError("<b>refused</b>")
+    if said == "later":
+        refused: Refusal = yield ctx.wait_for_external_event("refused")
+        said = refused["by"]
     return {"said": said}
 
 

@@ -133,6 +133,8 @@ def test_a_waiting_order_says_what_it_waits_for_and_where_it_is(pages: Pages) ->
     assert 'class="bar bar-wait bar-open"' in text
     assert "An order that waits for a word." in text
     assert 'value="approved"' in text
+    assert '<option value="refused" data-example="{' in text
+    assert "&#34;final&#34;: false" in text
     assert "wfq raise o-1 approved" in text
 
 

@@ -23,7 +23,15 @@ def test_an_order_is_started_followed_approved_and_completed(tab: Tab, pages: Pa
 
     tab.has("Waits for the event approved")
     page.evaluate("window.here = true")
-    page.get_by_label("Data, as JSON").fill('{"by": "Ada"}')
+    data = page.get_by_label("Data, as JSON")
+    page.get_by_label("Event", exact=True).fill("Refused")
+    assert '"by": ""' in data.input_value()
+    page.get_by_label("Event", exact=True).fill("approved")
+    assert data.input_value() == "{}"
+    data.fill('{"by": "Ada"}')
+    page.get_by_label("Event", exact=True).fill("refused")
+    page.get_by_label("Event", exact=True).fill("approved")
+    assert data.input_value() == '{"by": "Ada"}'
     page.get_by_role("button", name="Raise").click()
     page.locator(".head .status-completed").wait_for()
 

@@ -63,6 +63,7 @@ def explain_instance(
     verdict = judge(namespace, look, state, ledger, far)
     if verdict.wrong:
         # Keys that came up meanwhile may have hidden something: what is wrong is seen twice.
+        looker.learn(partition, instance_id)
         look, ledgers, far = looker.look(partition, [instance_id])
         state, ledger = look.instances[instance_id], ledgers[instance_id]
         verdict = judge(namespace, look, state, ledger, far)
@@ -99,6 +100,7 @@ class _Explainer:
         elif state.fields.get("stalled"):
             self._stalled("waits for code", state.fields["stalled"])
             self._grace()
+        told.turns = max(0, len(state.records) - 1)
         told.events = len(evidence.events)
         if evidence.events:
             self._events()

@@ -24,8 +24,8 @@ class Explanation:
     The same as values: tasks (the first open ones; `further` is the number of the others), stalled
     (why it has no code to go on with), lacks (what no live worker has, of what its turns need),
     start_due_ms (of a delayed start), stalls_ms (when it is STALLED unless a worker has its code),
-    events (that wait for a turn), begun. now_ms: the server's
-    time of the look.
+    events (that wait for a turn), begun. now_ms: the server's time of the look; turns: how many
+    its history had then.
     """
 
     instance_id: str
@@ -43,6 +43,7 @@ class Explanation:
     events: int = 0
     begun: bool = True
     now_ms: int = 0
+    turns: int = 0
 
     def add(self, wait: str, *, then: str = "", todo: str = "") -> None:
         """Add a line, and what follows from it; what was said is not said again."""

@@ -24,7 +24,7 @@ from wfq.management.state import WorkflowState, WorkflowStatus
 from wfq_server import parameters
 from wfq_server.dashboard import payloads, why
 from wfq_server.dashboard.desk import Desk, origin
-from wfq_server.dashboard.forms import raise_lines
+from wfq_server.dashboard.forms import example_text, raise_lines
 from wfq_server.dashboard.source import Published
 from wfq_server.dashboard.timeline import make_timeline, take_attempts
 from wfq_server.dashboard.wording import epoch_ms, moment
@@ -63,16 +63,20 @@ class Detail:
             source.now_ms(),
             source.published_of(state.app_id, state.name, state.version),
         )
-        spans = spans_of(events)
         ended = state.runtime_status.is_final
         explained = {} if ended else await self._explained(state, events)
         told = explained.get(state.instance_id)
+        if told is not None and told.turns != events[-1].turn:
+            # It went on in between: what is said and what is drawn should agree.
+            events = await source.history(state.instance_id)
+        spans = spans_of(events)
         if told is not None:
             take_attempts(spans, told.tasks)
         began_ms = events[0].time_ms if events else epoch_ms(state.created_at)
         end_ms = events[-1].time_ms if ended and events else now_ms
         waits = [s.name for s in spans if s.state == "open" and s.kind == "event"]
-        events_known = list(dict.fromkeys([*waits, *_event_names(published)]))
+        examples = _event_examples(waits, published)
+        event, data = next(iter(examples.items()), ("", "{}"))
         return {
             "state": state,
             "ended": ended,
@@ -91,10 +95,10 @@ class Detail:
             "failures": why.failure_chain(_field(events, "ExecutionFailed", "failure")),
             "children": await self._children(spans),
             "waits": waits,
-            "event_names": events_known,
-            "commands": raise_lines(
-                origin(request), state.instance_id, (events_known or ["EVENT"])[0], "{}"
-            ),
+            "examples": examples,
+            "event": event,
+            "data": data,
+            "commands": raise_lines(origin(request), state.instance_id, event or "EVENT", data),
             "event_count": len(events),
             "turns": events[-1].turn if events else 0,
             "generations": _field(events, "ExecutionStarted", "earlier_generations") or [],
@@ -238,9 +242,19 @@ def _readable(value: Any, codec: Codec) -> Any:
         return value
 
 
-def _event_names(published: Published | None) -> list[str]:
+def _event_examples(waits: Sequence[str], published: Published | None) -> dict[str, str]:
+    """Names of events, those that are waited for first, with JSON to begin with."""
     graph = published.graph if published else None
-    return [] if graph is None else [s.name for s in graph.steps if s.kind == "event" and s.name]
+    steps = () if graph is None else graph.steps
+    schemas = published.event_schemas if published else {}
+    # Event names match in any case.
+    by_name = {name.casefold(): schema for name, schema in schemas.items()}
+    names = [*waits, *(step.name for step in steps if step.kind == "event" and step.name), *schemas]
+    found: dict[str, str] = {}
+    for name in names:
+        if name.casefold() not in map(str.casefold, found):
+            found[name] = example_text(by_name.get(name.casefold()))
+    return found
 
 
 def _picture(

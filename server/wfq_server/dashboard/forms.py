@@ -75,6 +75,12 @@ def _resolved(schema: Any, root: Mapping[str, Any]) -> dict[str, Any]:
     return schema if isinstance(schema, dict) else {}
 
 
+def example_text(schema: Any) -> str:
+    """The example of a schema as JSON for a form; an empty object where there is none."""
+    example = example_of(schema if isinstance(schema, dict) else None)
+    return "{}" if example is None else json.dumps(example, indent=2, ensure_ascii=False)
+
+
 def fields_of(schema: Mapping[str, Any] | None) -> list[tuple[str, str, bool]]:
     """Return the fields of an input: name, type in a word, whether it must be given."""
     top = _resolved(schema or {}, schema or {})

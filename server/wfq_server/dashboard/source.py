@@ -52,6 +52,7 @@ class Published:
     version: str | None
     takes_input: bool
     input_schema: dict[str, Any] | None
+    event_schemas: dict[str, Any]
     graph: Graph | None
 
 
@@ -314,13 +315,14 @@ def _one_published(
 def _parsed(queue: str, text: bytes) -> Published | None:
     try:
         said = orjson.loads(text)
-        schema, graph = said["input_schema"], said["graph"]
+        schema, graph, events = said["input_schema"], said["graph"], said.get("event_schemas")
         return Published(
             queue=queue,
             name=str(said["name"]),
             version=said["version"],
             takes_input=bool(said["takes_input"]),
             input_schema=schema if isinstance(schema, dict) else None,
+            event_schemas=events if isinstance(events, dict) else {},
             graph=None if graph is None else Graph.from_json(graph),
         )
     except (ValueError, KeyError, TypeError):

@@ -88,6 +88,16 @@
       (data ? " -H 'content-type: application/json' -d " + quoted(data) : "");
   }
 
+  // Another event, another example; what somebody has typed is kept.
+  function offerExample(form, name) {
+    var field = form.elements.data, offered = form.dataset.offered || field.defaultValue;
+    var option = Array.from(document.querySelectorAll("#events option")).find(function (one) {
+      return one.value.toLowerCase() === name.trim().toLowerCase();
+    });
+    if (!option || field.value !== offered) { return; }
+    field.value = form.dataset.offered = option.dataset.example;
+  }
+
   // --- events, delegated: parts of the page come and go
   document.addEventListener("click", function (event) {
     var target = event.target.closest("button, input");
@@ -110,6 +120,7 @@
   });
   document.addEventListener("input", function (event) {
     var form = event.target.closest("form[data-lines]");
+    if (form && event.target.name === "event") { offerExample(form, event.target.value); }
     if (form) { tellLines(form); }
   });
   document.addEventListener("keydown", function (event) {
