@@ -38,7 +38,11 @@ class Profiler:
             # Only threads that hold the interpreter: the others wait.
             command = [program, "record", "--gil", "--rate", "500", "--output", str(path)]
             self._running.append(
-                subprocess.Popen([*command, "--pid", str(pid)], stderr=subprocess.DEVNULL)
+                subprocess.Popen(
+                    [*command, "--pid", str(pid)],
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
             )
             print(f"flame graph: {path}")
         return self

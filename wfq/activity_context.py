@@ -74,8 +74,12 @@ class ActivityContext:
     @classmethod
     def of(cls, facts: Facts, beat: Callable[[Any, Any], object]) -> ActivityContext:
         """Return the context of an attempt that a worker runs; `beat` gets `facts` and details."""
+        # Spelled out as in `_begin`: one is made for nearly every attempt.
         context = cls.__new__(cls)
-        context._begin(facts, beat)
+        context._facts = facts
+        context._beat = beat
+        context._cancelled = context._watched = context._told = False
+        context._logger = None
         return context
 
     def _begin(self, facts: Facts, beat: Callable[[Any, Any], object]) -> None:

@@ -14,6 +14,7 @@ from wfq.core.failures import failure_from_exception, type_names
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadError
 from wfq.registry import ActivityEntry
+from wfq.signatures import EMPTY
 from wfq_workers.activities.attempt import Attempt
 from wfq_workers.activities.pace import Pace
 
@@ -40,6 +41,7 @@ class Handler:
         "activity",
         "call",
         "encode",
+        "in_process",
         "pace",
         "where",
     )
@@ -55,6 +57,8 @@ class Handler:
         self.activity = activity
         self.encode = activity.encode_result
         self.where = where_to_run(activity)
+        #: Whether that is a process; asked for every attempt.
+        self.in_process = self.where is Where.PROCESS
         self.pace = Pace()
         self._scope = scope
         self._beat = beat
@@ -71,6 +75,10 @@ class Handler:
         )
         if activity.dependencies:
             return self._call_with_dependencies
+        if activity.takes_context and activity.takes_input and activity.default is EMPTY:
+            # As most of them are.
+            context, plain = self.context, activity.input_decoder
+            return lambda a: function(context(a), plain(a.payload) if a.given else None)
         if activity.takes_context and activity.takes_input:
             return lambda a: function(self.context(a), decode(a.payload, a.given))
         if activity.takes_context:

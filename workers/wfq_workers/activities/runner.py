@@ -158,7 +158,6 @@ class Runner:
         attempt: Attempt | None = None
         while (following := pack.next(outcome)) is not None:
             attempt = following
-            attempt.started_at = attempt.beat_at = time.monotonic()
             outcome = self._outcome(attempt, alone=False)
             if not pack.was_split:
                 attempt.context = None
@@ -181,16 +180,20 @@ class Runner:
         handler = attempt.handler
         assert handler is not None
         ACTIVITY.set(attempt)
-        attempt.started_at = begin = time.monotonic()
+        attempt.started_at = attempt.beat_at = begin = time.monotonic()
         attempt.result = "completed"
         found: list[Outcome]
         try:
-            if handler.where is Where.PROCESS:
+            if handler.in_process:
                 payload = self._run_in_process(attempt)
             else:
                 if alone and attempt.options is not None:
                     self._watch_timeouts(attempt)
-                payload = self._run_here(handler, attempt)
+                if self._tracer is None and attempt.extra is None:
+                    payload = handler.run(attempt)
+                else:
+                    with traced(self._tracer, attempt):
+                        payload = handler.run(attempt)
                 handler.pace.note(time.monotonic() - begin)
             # The time is of interest where there were others before.
             ended_ms = None if attempt.number == 1 else self._now_ms()
@@ -211,12 +214,6 @@ class Runner:
     def _ended(self, attempt: Attempt, outcome: Completed | Retry | None) -> list[Outcome]:
         attempt.result = _word(outcome)
         return [] if outcome is None else [outcome]
-
-    def _run_here(self, handler: Handler, attempt: Attempt) -> Payload:
-        if self._tracer is None and attempt.extra is None:
-            return handler.run(attempt)
-        with traced(self._tracer, attempt):
-            return handler.run(attempt)
 
     def _run_in_process(self, attempt: Attempt) -> Payload:
         with traced(self._tracer, attempt):
