@@ -25,7 +25,6 @@ the same facts are attributes.
     |   |-- TaskFailedError          an awaited task failed; has .details
     |   |-- NonRetryableError        raised by an activity: never retried
     |   |-- NonDeterministicWorkflow the code no longer fits the history
-    |   |-- UnregisteredName         no such workflow or activity in this program
     |   |-- WorkflowMisuse           also a ValueError: workflow code broke a rule (yielded a
     |   |   |                        non-task, ...)
     |   |   `-- HistoryTooLong       only an end or continue_as_new is left
@@ -173,10 +172,6 @@ class NonDeterministicWorkflow(WorkflowError):
         self.task_id = task_id
         self.turn = turn
         self.source = source
-
-
-class UnregisteredName(WorkflowError):
-    """This program has registered no workflow or activity of that name."""
 
 
 class WorkflowMisuse(WorkflowError, ValueError):

@@ -186,8 +186,8 @@ def replay_until(
 ) -> Probe:
     """Replay to a stop and call `on_halt` there, once, with the user's frames.
 
-    There are none where no code has begun. The instance that is returned has been discarded.
-    Raises: NonDeterministicWorkflow; UnregisteredName is not raised: without code it has no frames.
+    There are none where no code has begun, or where `host` has none. The instance that is returned has been discarded.
+    Raises: NonDeterministicWorkflow.
     """
     probe = _Halting.over(instance_id, records, host, max(stop.record, 1))
     try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -147,8 +146,3 @@ def served_queues(link: SyncLink, namespace: Namespace, queues: Sequence[str]) -
     oldest = server_now_ms(link) - MEMBER_SILENT_MS
     counts = link.commands([("ZCOUNT", namespace.members(q), oldest, "+inf") for q in queues])
     return {queue for queue, count in zip(queues, counts, strict=True) if count}
-
-
-def monotonic_ms() -> int:
-    """Milliseconds of a clock that never steps; only differences mean anything."""
-    return time.monotonic_ns() // 1_000_000

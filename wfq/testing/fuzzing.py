@@ -45,7 +45,7 @@ _MISTAKES = frozenset(
         "ArithmeticError", "AssertionError", "AttributeError", "IndexError", "KeyError",
         "LookupError", "NameError", "NotImplementedError", "OverflowError", "PayloadError",
         "RecursionError", "StopIteration", "SyntaxError", "SystemExit", "TypeError",
-        "UnboundLocalError", "UnregisteredName", "WorkflowMisuse", "ZeroDivisionError",
+        "UnboundLocalError", "WorkflowMisuse", "ZeroDivisionError",
     )
 )  # fmt: skip
 #: Types of what the fuzzer, or the virtual clock, does to a workflow.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import linecache
 import reprlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
@@ -20,7 +20,7 @@ from wfq.core.failures import make_failure
 from wfq.core.ports import TurnAborted
 from wfq.core.probe import Probe, Stop, replay_until, said
 from wfq.errors import ConfigurationError
-from wfq.management.history import HistoryEvent, HistoryEventType, Place, expand, place_of
+from wfq.management.history import HistoryEvent, Place, expand, place_of
 from wfq.registry import Registry
 from wfq.testing.histories import SavedHistory
 from wfq.testing.replaying import registry_of
@@ -257,14 +257,3 @@ def _words(action: Action) -> str:
         return text
     payload = orjson.dumps(action[at]).decode()
     return f"{text} {payload if len(payload) <= 200 else payload[:197] + '...'}"
-
-
-#: Events whose result `what_if` can change.
-CHANGEABLE: Sequence[HistoryEventType] = (
-    HistoryEventType.EXECUTION_STARTED,
-    HistoryEventType.TASK_COMPLETED,
-    HistoryEventType.TASK_FAILED,
-    HistoryEventType.CHILD_WORKFLOW_COMPLETED,
-    HistoryEventType.CHILD_WORKFLOW_FAILED,
-    HistoryEventType.EVENT_RAISED,
-)
