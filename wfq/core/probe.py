@@ -186,7 +186,8 @@ def replay_until(
 ) -> Probe:
     """Replay to a stop and call `on_halt` there, once, with the user's frames.
 
-    There are none where no code has begun, or where `host` has none. The instance that is returned has been discarded.
+    There are none where no code has begun, or where `host` has none. The instance that is
+    returned has been discarded.
     Raises: NonDeterministicWorkflow.
     """
     probe = _Halting.over(instance_id, records, host, max(stop.record, 1))
