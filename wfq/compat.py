@@ -6,6 +6,7 @@ workflow verbs are here; a component name is required as in Dapr, and means noth
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ __all__ = [
     "ERROR_CODE_DOES_NOT_EXIST",
     "ERROR_CODE_UNKNOWN",
     "GetWorkflowResponse",
+    "LoggerOptions",
     "Settings",
     "StartWorkflowResponse",
     "settings",
@@ -91,6 +93,18 @@ class GetWorkflowResponse:
     last_updated_at: datetime
     runtime_status: str
     properties: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LoggerOptions:
+    """What Dapr's runtime and clients take as logger_options; wfq's accept it and ignore it.
+
+    wfq logs with Python's `logging`, below "wfq"; set that up as for any library.
+    """
+
+    log_level: str | int | None = None
+    log_handler: logging.Handler | None = None
+    log_formatter: logging.Formatter | None = None
 
 
 class Settings:

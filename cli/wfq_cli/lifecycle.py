@@ -100,6 +100,10 @@ def rerun(
         raise click.UsageError("--timeout needs --wait or --follow", ctx)
     given = read_payload(text, "input")
     with open_session() as session:
+        before = session.client.get_workflow_state(instance_id, fetch_payloads=False)
+        if before is not None and not before.runtime_status.is_final and new_id != instance_id:
+            status = before.runtime_status.name
+            exits.warn(f"{instance_id!r} is {status}; the new instance runs beside it")
         made = session.client.rerun_workflow(
             instance_id,
             from_event=from_event,

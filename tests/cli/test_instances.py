@@ -112,6 +112,15 @@ def test_an_unknown_instance_is_exit_code_5(wfq: Cli) -> None:
     assert "no workflow instance 'nope'" in wfq.fails(5, "raise", "nope", "go")
 
 
+def test_a_rerun_of_a_live_instance_says_that_there_are_two_now(wfq: Cli) -> None:
+    wfq.ok("start", "chain", "--id", "c-1")
+
+    done = wfq.run("rerun", "c-1", "--new-id", "c-2")
+
+    assert done.stdout.split() == ["c-2"]
+    assert "'c-1' is PENDING; the new instance runs beside it" in done.stderr
+
+
 def test_a_wait_that_times_out_is_exit_code_6(wfq: Cli) -> None:
     wfq.ok("start", "chain", "--id", "c-1")
 

@@ -11,6 +11,7 @@ request 1177 for `schedule_new_workflow` on the context.
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 import wfq as wf
 from wfq.aio import DaprWorkflowClient as AsyncClient
+from wfq.compat import LoggerOptions
 
 EXPORTS = """
     DaprWorkflowClient DaprWorkflowContext NonRetryableError RetryPolicy TaskFailedError UNSET
@@ -109,7 +111,7 @@ ATTRIBUTES: dict[Any, str] = {
 ELSEWHERE = """
     get_inner_context propagation get_propagated_history RuntimeInterceptor ClientInterceptor
     task_execution_id non_retryable_error_types NonDeterminismError new_child_instance_id
-    app_namespace
+    app_namespace PropagationScope DaprMCPClient
 """
 
 METHODS = [
@@ -154,6 +156,14 @@ def test_the_class_has_the_attributes(owner: type) -> None:
     fields = getattr(owner, "__dataclass_fields__", {})
     missing = [n for n in ATTRIBUTES[owner].split() if n not in fields and not hasattr(owner, n)]
     assert not missing
+
+
+def test_daprs_logger_options_are_accepted() -> None:
+    options = LoggerOptions(log_level="DEBUG", log_formatter=logging.Formatter("%(message)s"))
+
+    wf.WorkflowRuntime("localhost", "50001", options, redis_url="memory://names")
+    with wf.DaprWorkflowClient(logger_options=options, redis_url="memory://names") as client:
+        assert client.get_workflow_state("nobody") is None
 
 
 @pytest.mark.parametrize("name", ELSEWHERE.split())
