@@ -148,6 +148,25 @@ def test_bad_messages_become_dead_letters_and_the_listener_goes_on(
     assert not any("\n" in line for line in lines)
 
 
+def test_an_entry_that_comes_again_after_the_end_is_no_dead_letter(stage: Stage) -> None:
+    # Its listener died between raising the event and acknowledging the entry.
+    stage.client.schedule_new_workflow("order", instance_id="o")
+    stage.client.schedule_new_workflow("order", instance_id="p")
+    for one in ("o", "p"):
+        ended = '["T",9,"n1",[["E","inc","orders-5-1","paid",null]],[["K",null]],null]'
+        stage.redis.rpush(stage.namespace.history(one), ended)
+        stage.redis.hset(stage.namespace.instance(one), "status", "COMPLETED")
+    loop = stage.listen({"stream": "orders", **PAID})
+
+    stage.redis.xadd("orders", {"data": '{"order":"o"}'}, id="5-1")
+    stage.redis.xadd("orders", {"data": '{"order":"p"}'}, id="5-2")
+
+    (row,) = poll(stage.dead)
+    assert row["id"] == "p"
+    assert loop.counts()["stream orders"]["delivered"] == 1
+    assert poll(lambda: stage.pending("orders") == 0)
+
+
 def test_a_dead_letter_names_the_instance_and_lies_in_its_partition(stage: Stage) -> None:
     stage.listen({"channel": "payments", **PAID})
 

@@ -27,7 +27,8 @@ COMMANDS = (
     "xreadgroup", "xrevrange", "xtrim", "zadd", "zcard", "zcount", "zrange", "zrangebyscore",
     "zrank", "zrem", "zremrangebyscore", "zrevrangebyscore", "zscore",
 )  # fmt: skip
-#: What only `weaknesses`, listeners to patterns and ``wfq doctor --deep`` use.
+#: What only `weaknesses`, listeners to patterns, ``wfq doctor --deep``, and on a cluster the
+#: schedulers, use.
 OPTIONAL = ("info", "psubscribe", "punsubscribe", "scan", "type")
 
 #: Asks the server itself, so that nothing is written and nothing half done.

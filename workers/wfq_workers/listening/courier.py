@@ -8,7 +8,10 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import orjson
+
 from wfq import failpoints
+from wfq.core import events as ev
 from wfq.errors import (
     InboxFull,
     InstanceAlreadyExists,
@@ -19,6 +22,7 @@ from wfq.errors import (
     StorageError,
 )
 from wfq.logs import plain_text
+from wfq.storage.instances import Stored, fetch
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.backoff import Backoff, one_line
@@ -135,8 +139,18 @@ class Courier:
             else:
                 self._doer.start(intent)
         except _REFUSALS as exc:
+            if isinstance(exc, InstanceFinished) and self._was_raised(intent):
+                return ""
             return one_line(exc).partition(": ")[2] or type(exc).__name__
         return ""
+
+    def _was_raised(self, intent: Intent) -> bool:
+        """Whether an event is in the history of its ended instance: it has come again."""
+        if not isinstance(intent, Raise) or intent.event_id is None:
+            return False
+        partition = self._namespace.partition_of(intent.instance_id)
+        (stored,) = self._link.run(fetch(self._namespace, partition, [intent.instance_id]))
+        return stored is not None and intent.event_id in _events_of(stored)
 
     def _keep(self, letter: DeadLetter) -> bool:
         """Log, count and keep a dead letter; False when stopped before it was kept."""
@@ -168,3 +182,12 @@ class Courier:
             else:
                 self._backoff.clear()
                 return outcome
+
+
+def _events_of(stored: Stored) -> set[str]:
+    """Ids of the events that a history holds, those of earlier generations as far as it tells."""
+    birth, *turns = (orjson.loads(record) for record in stored.records)
+    known = set((birth[ev.B_EXTRA] or {}).get("ids") or ())
+    return known.union(
+        event[2] for turn in turns for event in turn[ev.T_EVENTS] if event[0] == ev.RAISED
+    )

@@ -59,6 +59,7 @@ class ReconcilerLoop:
         #: Partition -> server and its life, as of the last look.
         self._known: dict[int, tuple[str, str]] = {}
         self._round = 0
+        self._refused = False
         self._stopping = threading.Event()
         self._backoff = Backoff(log, "reconciler")
         self._thread = threading.Thread(target=self._run, name="wfq-reconciler", daemon=True)
@@ -146,11 +147,20 @@ class ReconcilerLoop:
                 if server not in lives:
                     lives[server] = ""
                     lives[server] = info_of(link, key, "replication").get("master_replid", "")
-            except StorageError:
+            except StorageError as exc:
+                self._note_refusal(exc)
                 continue
             if lives[server]:
                 found[partition] = server, lives[server]
         return found
+
+    def _note_refusal(self, error: StorageError) -> None:
+        if "NOPERM" in str(error) and not self._refused:
+            self._refused = True
+            log.warning(
+                "this user may not ask INFO, so nobody notices what a server of the cluster loses: "
+                "grant it, or run 'wfq doctor --repair' after a failover"
+            )
 
     def _to_ask(self, lives: dict[int, tuple[str, str]]) -> list[int]:
         """Partitions whose server is another than at the last look, and one more of each."""
