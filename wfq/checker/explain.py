@@ -30,6 +30,7 @@ from wfq.storage.timers import delayed_start_member, wake_member
 #: Open tasks that are told one by one, in lines and as values.
 MOST = 20
 MOST_VALUES = 200
+_RESOLVING = frozenset((ev.COMPLETED, ev.FAILED, ev.FIRED))
 #: How the reason begins where nobody has its code.
 _NO_WORKFLOW = "no worker has the workflow"
 #: What to do about a STALLED instance, by what its reason begins with or contains.
@@ -107,7 +108,9 @@ class _Explainer:
         told.begun = ledger.begun
         if not ledger.begun:
             self._begins()
-        tasks = [task for task in ledger.open.values() if not self._is_resolved(task)]
+        # What resolves a task is told among the events.
+        resolved = {(e.task_id, e.nonce) for e in evidence.events if e.code in _RESOLVING}
+        tasks = [t for t in ledger.open.values() if (t.task_id, t.nonce) not in resolved]
         for number, task in enumerate(tasks[:MOST_VALUES]):
             found = self._task(task)
             told.tasks.append(found)
@@ -213,10 +216,6 @@ class _Explainer:
             self._told.lack(self._unregistered())
 
     # --- tasks
-
-    def _is_resolved(self, task: Open) -> bool:
-        """Whether what resolves it is told among the events."""
-        return self._evidence.resolution(task, ev.COMPLETED + ev.FAILED + ev.FIRED) is not None
 
     def _task(self, task: Open) -> WaitingTask:
         match task.kind:

@@ -146,12 +146,14 @@
     if (element.dataset.zoomBy) { return '[data-zoom-by="' + element.dataset.zoomBy + '"]'; }
     return element.className ? "." + CSS.escape(element.className.split(" ")[0]) : null;
   }
-  // What is scrolled stays where it was, and what somebody is marking is left alone until that is done.
-  var scrolled = [];
+  // What is scrolled stays where it was, and what somebody is marking is left alone for a while.
+  var scrolled = [], markedAt = 0, MARKING_MS = 10000;
   function scrollers(target) { return Array.from(target.querySelectorAll(".timeline, .picture, .scroll, pre")); }
   function marking(target) {
     var marked = window.getSelection();
-    return marked && !marked.isCollapsed && target.contains(marked.anchorNode);
+    if (!marked || marked.isCollapsed || !target.contains(marked.anchorNode)) { markedAt = 0; return false; }
+    markedAt = markedAt || Date.now();
+    return Date.now() - markedAt < MARKING_MS;
   }
   document.addEventListener("htmx:beforeSwap", function (event) {
     var target = event.detail.target, text = event.detail.serverResponse;
