@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from functools import partial
 
 from benchmarks.app import empty
 from benchmarks.fleet import ONE, TWO_AND_TWO
@@ -13,8 +14,8 @@ from benchmarks.stage import Outcome, Stage
 from benchmarks.suite import Case, Units
 from tests.servers import ROOT
 
-#: Client processes that start workflows one by one, and threads of each.
-CLIENTS = 3
+#: Client processes that start workflows one by one, and how many asyncio ones do so at once.
+CLIENTS, AT_ONCE = 3, 50
 
 _UNITS: Units = {"full": 20_000, "quick": 6_000, "tiny": 60}
 
@@ -30,6 +31,28 @@ for number in range(int(sys.argv[2])):
     client.schedule_new_workflow(empty, input=number)
 """
 
+#: The same in a service: requests that come at the same time, on one event loop.
+_ASYNC_CLIENT = """
+import asyncio, sys
+import wfq.aio
+from benchmarks.app import empty
+
+async def main():
+    async with wfq.aio.WorkflowClient(redis_url=sys.argv[1]) as client:
+        await client.ping()
+        print("ready", flush=True)
+        sys.stdin.readline()
+        left = iter(range(int(sys.argv[2])))
+
+        async def one_by_one():
+            for number in left:
+                await client.schedule_new_workflow(empty, input=number)
+
+        await asyncio.gather(*(one_by_one() for _ in range(%d)))
+
+asyncio.run(main())
+"""
+
 
 def start_batched(stage: Stage, units: int) -> Outcome:
     before, begun = stage.completed(), time.perf_counter()
@@ -38,12 +61,12 @@ def start_batched(stage: Stage, units: int) -> Outcome:
     return Outcome(time.perf_counter() - begun)
 
 
-def start_single(stage: Stage, units: int) -> Outcome:
+def start_single(stage: Stage, units: int, *, program: str = _CLIENT) -> Outcome:
     """One call an instance, from several client processes at once."""
     share = units // CLIENTS
     clients = [
         subprocess.Popen(
-            [sys.executable, "-c", _CLIENT, stage.url, str(share)],
+            [sys.executable, "-c", program, stage.url, str(share)],
             cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )
         for _ in range(CLIENTS)
@@ -72,6 +95,11 @@ CASES = [
     ),
     Case(
         "W4", f"empty, single starts by {CLIENTS} clients", ONE, start_single, _UNITS,
+        targets=(Target("rate", goal=20_000, floor=12_000),), warm_up=0,
+    ),
+    Case(
+        "W4", f"empty, single starts by {CLIENTS} asyncio clients", ONE,
+        partial(start_single, program=_ASYNC_CLIENT % AT_ONCE), _UNITS,
         targets=(Target("rate", goal=20_000, floor=12_000),), warm_up=0,
     ),
 ]  # fmt: skip
