@@ -57,7 +57,13 @@ class Evidence:
             and e.inc in ("", state.fields.get("inc", ""))
             and not _is_consumed(e, ledger)
         ]
-        self.entries = [e for e in look.entries if e.instance_id == own]
+        self._entries: dict[tuple[int, str], list[Entry]] = {}
+        for entry in look.entries:
+            if entry.instance_id == own:
+                self._entries.setdefault((entry.task_id, entry.nonce), []).append(entry)
+        self._resolutions: dict[tuple[int | None, str], list[WaitingEvent]] = {}
+        for event in self.events:
+            self._resolutions.setdefault((event.task_id, event.nonce), []).append(event)
 
     def wake(self, task: Open) -> Wake:
         """What will resolve an open task."""
@@ -76,10 +82,14 @@ class Evidence:
 
     def resolution(self, task: Open, codes: str) -> WaitingEvent | None:
         """The event in a stream that resolves a task."""
-        for event in self.events:
-            if event.task_id == task.task_id and event.nonce == task.nonce and event.code in codes:
+        for event in self._resolutions.get((task.task_id, task.nonce), ()):
+            if event.code in codes:
                 return event
         return None
+
+    def entries_of(self, task: Open) -> list[Entry]:
+        """The entries of an activity task in its stream."""
+        return self._entries.get((task.task_id, task.nonce), [])
 
     # --- activities
 
@@ -87,7 +97,7 @@ class Evidence:
         name = f"activity {task.action[2]} (task {task.task_id})"
         if self.resolution(task, ev.COMPLETED + ev.FAILED):
             return Wake(f"{name}: its outcome waits in the stream")
-        entries = [e for e in self.entries if e.nonce == task.nonce and e.task_id == task.task_id]
+        entries = self.entries_of(task)
         for entry in entries:
             if entry.state == "pending":
                 return Wake(f"{name}, attempt {entry.attempt}, pending on worker {_held(entry)}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
 from typing import Any
 
 import orjson
@@ -26,18 +25,11 @@ class ActivityExplainer:
         self._workers = workers
         self._full: dict[str, bool] = {}
 
-    @cached_property
-    def _entries(self) -> dict[tuple[str, int], list[Entry]]:
-        found: dict[tuple[str, int], list[Entry]] = {}
-        for entry in self._evidence.entries:
-            found.setdefault((entry.nonce, entry.task_id), []).append(entry)
-        return found
-
     def explain(self, task: Open) -> WaitingTask:
         """Where an open activity is."""
         evidence = self._evidence
         queue = evidence.activity_queue(task)
-        entries = self._entries.get((task.nonce, task.task_id), [])
+        entries = evidence.entries_of(task)
         held = next((entry for entry in entries if entry.state == "pending"), None)
         if held is not None:
             return self._running(task, held)
