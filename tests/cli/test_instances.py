@@ -105,6 +105,12 @@ def test_a_start_may_be_delayed(wfq: Cli) -> None:
     assert "is not a duration" in wfq.fails(2, "start", "chain", "--delay", "soon")
 
 
+def test_a_start_that_nobody_could_ever_run_is_refused(wfq: Cli) -> None:
+    said = wfq.fails(2, "start", "chain", "--wait", "--redis-url", "memory://")
+
+    assert "an instance in memory:// ends with this command" in said
+
+
 def test_an_unknown_instance_is_exit_code_5(wfq: Cli) -> None:
     for verb in ("get", "wait", "history", "suspend", "resume", "terminate", "purge", "rerun"):
         said = wfq.fails(5, verb, "nope")
