@@ -8,6 +8,7 @@ that the code computes differently today cannot change what was promised then.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -43,13 +44,14 @@ from wfq.errors import HistoryTooLong, NonDeterministicWorkflow, WorkflowMisuse
 _ONLY_NO_INPUT = {"n": True}
 #: "No custom status was set"; None is a status like any other.
 UNSET: Any = object()
+#: Stands for the actions of no turn: what decides outside of one is refused before it gets here.
+_NO_ACTIONS: Any = ()
 
 
 class Decisions:
     """Open tasks, the current turn's actions, and everything `ctx` answers from."""
 
     __slots__ = (
-        "_activity_ref",
         "_custom_at",
         "_encode",
         "_most_actions",
@@ -107,7 +109,6 @@ class Decisions:
         self._uuids = 0
         self._short: str | None = None
         # Bound once: they are called for every task of every turn.
-        self._activity_ref = host.activity_ref
         self._encode = host.encode
         self._plain = host.plain
         self._most_actions = host.limits.actions_per_turn
@@ -120,7 +121,7 @@ class Decisions:
         #: The generation's history is at its limit: it may only end, or continue as new.
         self.full = False
         self.recorded: RecordedTurn | None = None
-        self.cancelled: list[tuple[int, str]] = []
+        self.cancelled: Sequence[tuple[int, str]] = ()
         self.handed = 0
         self._custom_at: int | None = None
 
@@ -131,7 +132,7 @@ class Decisions:
         self.now_ms = now_ms
         self.nonce = nonce
         self.actions = []
-        self.cancelled = []
+        self.cancelled = ()
         self.handed = 0
         self.custom = UNSET
         self.recorded = recorded
@@ -148,6 +149,10 @@ class Decisions:
         """Refuse every further decision: between turns, and after the end."""
         self.limit = -1
 
+    def forget_turn(self) -> None:
+        """Let go of what the last turn decided: others have it now."""
+        self.actions = _NO_ACTIONS
+
     def kill(self) -> None:
         """Refuse every decision for good and fall silent: the code is about to be dropped."""
         self.dying = True
@@ -160,7 +165,7 @@ class Decisions:
         if self.open.pop(action[1], None) is None or not action[3]:
             return
         if waiter.nonce != self.nonce:
-            self.cancelled.append((action[1], waiter.nonce))
+            self.cancelled = [*self.cancelled, (action[1], waiter.nonce)]
         elif self.recorded is None:
             action[3] = None  # decided in this very turn: the timer is never set
 
@@ -174,7 +179,7 @@ class Decisions:
     # -- what workflow code asks for
 
     def call_activity(self, activity: Any, value: Any, opts: dict[str, Any] | None) -> Task[Any]:
-        name, decode = self._activity_ref(activity)
+        name, decode = self.host.activity_ref(activity)
         if value is NO_INPUT:
             payload = None
             if opts is None:

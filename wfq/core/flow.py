@@ -34,13 +34,12 @@ class Flow:
     ended: `error` is what it raised, or None and `value` is what it returned.
     """
 
-    __slots__ = ("_code", "_owner", "_send", "_throw", "awaiting", "error", "is_coroutine", "value")
+    __slots__ = ("_code", "_owner", "_send", "awaiting", "error", "is_coroutine", "value")
 
     def __init__(self, owner: Decisions) -> None:
         self._owner = owner
         self._code: Any = None
         self._send: Callable[[Any], Any] = _not_begun
-        self._throw: Callable[[BaseException], Any] = _not_begun
         self.is_coroutine = False
         self.awaiting: Task[Any] | None = None
         self.value: Any = None
@@ -65,7 +64,6 @@ class Flow:
             return True
         self._code = code
         self._send = code.send
-        self._throw = code.throw
         return self.run(None)
 
     def run(self, task: Task[Any] | None) -> bool:
@@ -83,7 +81,7 @@ class Flow:
                     # raises later would get `exc` as its context.
                     error = exc
             try:
-                target = self._send(value) if error is None else self._throw(error)
+                target = self._send(value) if error is None else self._code.throw(error)
             except StopIteration as stop:
                 self.value = stop.value
                 return True
@@ -116,7 +114,7 @@ class Flow:
         """
         code = self._code
         self._code = self.awaiting = None
-        self._send = self._throw = _not_begun
+        self._send = _not_begun
         if code is None:
             return
         for _ in range(_CLOSE_ATTEMPTS):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from wfq.core import actions as act
@@ -18,7 +19,7 @@ from wfq.errors import PayloadError
 #: Earlier generations that a birth record tells of: a loop without an end must not grow.
 GENERATIONS_KEPT = 10
 #: Stands for the turn before the first.
-_NO_TURN = Turn(0, 0, "", RUNNING)
+NO_TURN = Turn(0, 0, "", RUNNING)
 
 
 class Generation:
@@ -63,7 +64,7 @@ class Generation:
         self.open: dict[int, OpenTask] = self._decisions.open
         self._executor: Executor | None = None
         self._flow = Flow(self._decisions)
-        self._turn: Turn = _NO_TURN
+        self._turn: Turn = NO_TURN
         #: The action that ended the generation.
         self._end: Action | None = None
         #: Whether events are held back: suspended, stalled or without code.
@@ -78,7 +79,7 @@ class Generation:
         self._codeless_since: int | None = None
         #: Tasks whose activity no worker knows, and what was said about each.
         self._stuck: dict[int, str] = {}
-        self._carried_commands: list[Event] = []
+        self._carried_commands: Sequence[Event] = ()
         if birth[ev.B_EXTRA]:
             self._inherit(birth[ev.B_EXTRA])
 
@@ -92,7 +93,7 @@ class Generation:
             if event[0] == ev.RAISED:
                 self._decisions.mail().put(event)
             else:
-                self._carried_commands.append(event)
+                self._carried_commands = [*self._carried_commands, event]
 
     @property
     def begun(self) -> bool:

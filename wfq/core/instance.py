@@ -5,6 +5,7 @@ from __future__ import annotations
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.core.events import Event, Record
+from wfq.core.generation import NO_TURN
 from wfq.core.intake import Intake
 from wfq.core.opentask import OpenTask
 from wfq.core.ports import Host, TurnAborted
@@ -138,6 +139,9 @@ class Instance(Intake):
             self.turns += 1
             self.length += consumed
             self.size += _EVENT_SIZE * consumed + _ACTION_SIZE * decided
+        # There may be a hundred thousand instances: none keeps what it does not need any more.
+        self._turn = NO_TURN
+        self._decisions.forget_turn()
         return turn
 
     def _due_ms(self, event: Event) -> int:

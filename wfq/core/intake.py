@@ -231,7 +231,7 @@ class Intake(Generation):
         for event in self._carried_commands:
             if self._end is None:
                 self._obey(event)
-        self._carried_commands = []
+        self._carried_commands = ()
 
     def _deliver_held(self) -> None:
         """Deliver what was held back, as if it came now, in the order in which it came."""
