@@ -131,6 +131,7 @@ def _span_document(found: Traced, span: Span) -> dict[str, Any]:
         "start_ms": span.start_ms,
         "end_ms": span.end_ms,
         "attempts": span.attempts,
+        "attempt_times": span.attempt_times or None,
         "due_ms": span.due_ms,
         "target_id": span.target or None,
         "child": None if child is None else document(child),
