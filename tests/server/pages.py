@@ -100,11 +100,11 @@ def waiting(pages: Pages, instance_id: str = "o-1") -> str:
 
 
 def shown(pages: Pages, path: str, part: str) -> str:
-    """A page once it has that part."""
+    """A page once it has that part twice: it may be newer than the history on the same page."""
 
     def look() -> str | None:
-        text = pages.page(path)
-        return text if part in text else None
+        before, text = pages.page(path), pages.page(path)
+        return text if part in before and part in text else None
 
     found = poll(look)
     assert found is not None
