@@ -85,7 +85,9 @@ def test_every_record_of_a_worker_carries_the_ids(
             assert state.runtime_status.name == "COMPLETED", state.failure_details
     worker.stop()
 
-    lines: list[dict[str, Any]] = [json.loads(line) for line in worker.log().splitlines()]
+    lines: list[dict[str, Any]] = [
+        json.loads(line) for line in worker.log().splitlines() if line.startswith("{")
+    ]
     said = {line["message"]: line for line in lines if line["logger"] == "shop"}
     for number, instance_id in enumerate(ids, start=1):
         turn = said[f"the last turn {number}"]
@@ -100,7 +102,9 @@ def test_every_record_of_a_worker_carries_the_ids(
         (failure,) = [
             line
             for line in lines
-            if line["level"] == "warning" and line.get("instance_id") == instance_id
+            if line["level"] == "warning"
+            and line["logger"] == "wfq.activity"
+            and line.get("instance_id") == instance_id
         ]
         assert (failure["activity"], failure["task_id"]) == ("fragile", again["task_id"])
     # What the worker says of itself is about nobody.
