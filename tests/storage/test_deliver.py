@@ -8,10 +8,11 @@ import orjson
 import pytest
 
 from tests.storage.kit import QUEUE, Store, part
-from wfq.storage import instances, outbox
+from wfq.storage import instances, outbox, partitions
 from wfq.storage.adoption import kin_of
 from wfq.storage.instances import NewInstance
 from wfq.storage.outbox import Kin, Message
+from wfq.storage.partitions import Taken
 
 SOURCE = 7
 
@@ -295,7 +296,16 @@ def test_a_child_that_was_given_something_else_makes_room(store: Store, ended: b
     assert [birth[2:6] for birth in store.history("kid")] == [["n2.0", 0, "kid", 2]]
     assert store.indexes("kid") == ["RUNNING"]
     assert "status" not in store.fields("kid")
-    assert bool(store.lease("kids")) == ended  # the owner of a live one looks again
+    # The owner of a live one looks again, and hears of no loss.
+    assert (store.lease("kids")["token"] == "t1") == ended
+    again = store.run(
+        partitions.acquire(
+            store.ns, 0, "kids", token="t2", owner="w1", lease_ms=1000,
+            present_token="t1", position=b"9-9" if not ended else b"0",
+        )
+    )  # fmt: skip
+    assert isinstance(again, Taken)
+    assert (again.takeovers, again.behind) == (0, False)
     assert told(store) == []
 
 

@@ -101,11 +101,15 @@ for n = 1, count do
         redis.call('DEL', prefix .. 'instance:' .. id)
         redis.call('ZREM', prefix .. 'index:' .. (status or 'RUNNING'), id)
         if not ended then
-          -- Its owner may have read its start already, and must look again.
+          -- Its owner may have read its start already, and must look again: it has lost the lease,
+          -- and is told of nothing else.
           local lease, stream = prefix .. 'lease:' .. found[3], prefix .. 'events:' .. found[3]
           local token = redis.call('HGET', lease, 'token')
           if token and redis.call('EXISTS', stream) == 1 then redis.call('XGROUP', 'DESTROY', stream, token) end
-          redis.call('DEL', lease)
+          if token then
+            redis.call('HSET', lease, 'token', 'replaced', 'pos', '-')
+            redis.call('HDEL', lease, 'expires')
+          end
         end
         redis.call('HDEL', prefix .. 'cursors', id)
         redis.call('INCR', prefix .. 'removals')

@@ -65,6 +65,9 @@ class Lane(LaneConnection):
         self.owned: dict[int, OwnedPartition] = {}
         #: While a fresh token is taken: the partitions that were held under the last one.
         self._staying: dict[int, OwnedPartition] = {}
+        #: What proves, by partition, what was committed under the present token. It is kept until
+        #: a fresh one is taken: a failover takes several attempts.
+        self._proofs: dict[int, bytes] = {}
         #: The wire whose socket the driving thread's selector watches.
         self.watched: Wire | None = None
         #: True while the lane sits in a blocked read with nothing to be told.
@@ -131,6 +134,7 @@ class Lane(LaneConnection):
         self._lost = False
         leaving = [p for p in self.owned.values() if p.number not in self.wanted]
         self._staying = {n: p for n, p in self.owned.items() if n in self.wanted}
+        self._proofs.update((n, p.proof) for n, p in self._staying.items())
         self.owned = {}
         for partition in leaving:
             partition.forget()
@@ -153,12 +157,12 @@ class Lane(LaneConnection):
                 partitions.acquire(
                     engine.namespace, number, engine.queue, token=token,
                     owner=engine.worker_id, lease_ms=engine.lease_ms, present_token=previous,
-                    position=self._staying[number].proof if number in self._staying else b"",
+                    position=self._proofs.get(number, b""),
                 )
                 for number in wanted
             ]
         )  # fmt: skip
-        self.token = token
+        self.token, self._proofs = token, {}
         for number, reply in zip(wanted, replies, strict=True):
             partition = self._staying.pop(number, OwnedPartition(engine, number))
             if isinstance(reply, Held) or not reply.continued:

@@ -31,6 +31,8 @@ log = logging.getLogger("wfq.reconciler")
 
 #: Seconds between two looks of all schedulers together.
 PERIOD_S = 10.0
+#: Seconds within which each scheduler looks for the first time.
+FIRST_S = 2.0
 #: Seconds from the first pass to the second.
 SETTLE_S = 20.0
 #: Seconds between two pages of a pass, so that it delays nobody.
@@ -84,8 +86,11 @@ class ReconcilerLoop:
 
     def _run(self) -> None:
         link = SyncLink(self._url, timeout_s=timeout_of(self._url), patient=False)
+        # Soon for the first time: what is not known cannot be missed later.
+        wait_s = min(FIRST_S, self._period_s) * random.random()
         try:
-            while not self._stopping.wait(self._period_s * random.uniform(1.0, 2.0)):
+            while not self._stopping.wait(wait_s):
+                wait_s = self._period_s * random.uniform(1.0, 2.0)
                 try:
                     self.look(link)
                     self._backoff.clear()
