@@ -102,6 +102,7 @@ class _Explainer:
             self._stalled("waits for code", state.fields["stalled"])
             self._grace()
         told.turns = max(0, len(state.records) - 1)
+        told.generation = int(state.fields.get("gen") or 0)
         told.events = len(evidence.events)
         if evidence.events:
             self._events()

@@ -25,7 +25,7 @@ class Explanation:
     (why it has no code to go on with), lacks (what no live worker has, of what its turns need),
     start_due_ms (of a delayed start), stalls_ms (when it is STALLED unless a worker has its code),
     events (that wait for a turn), begun. now_ms: the server's time of the look; turns: how many
-    its history had then.
+    its history had then, in which generation.
     """
 
     instance_id: str
@@ -44,6 +44,7 @@ class Explanation:
     begun: bool = True
     now_ms: int = 0
     turns: int = 0
+    generation: int = 0
 
     def add(self, wait: str, *, then: str = "", todo: str = "") -> None:
         """Add a line, and what follows from it; what was said is not said again."""

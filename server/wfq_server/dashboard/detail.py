@@ -66,7 +66,7 @@ class Detail:
         ended = state.runtime_status.is_final
         explained = {} if ended else await self._explained(state, events)
         told = explained.get(state.instance_id)
-        if told is not None and told.turns != events[-1].turn:
+        if told is not None and (told.generation, told.turns) != _place(events):
             # It went on in between: what is said and what is drawn should agree.
             events = await source.history(state.instance_id)
         spans = spans_of(events)
@@ -101,6 +101,7 @@ class Detail:
             "commands": raise_lines(origin(request), state.instance_id, event or "EVENT", data),
             "event_count": len(events),
             "turns": events[-1].turn if events else 0,
+            "generation": _place(events)[0],
             "generations": _field(events, "ExecutionStarted", "earlier_generations") or [],
         }
 
@@ -116,9 +117,9 @@ class Detail:
         self, state: WorkflowState[Any], events: Sequence[HistoryEvent]
     ) -> dict[str, Explanation]:
         """Explanations of a live instance and its children; none where Redis refuses."""
-        status, turns = state.runtime_status.name, events[-1].turn if events else 0
+        status, (generation, turns) = state.runtime_status.name, _place(events)
         # A generation counts its turns from 0.
-        turns += state.generation * 1_000_000
+        turns += generation * 1_000_000
         try:
             return await self._desk.source.explanations(state.instance_id, status, turns)
         except WfqError as exc:
@@ -213,6 +214,13 @@ class _Told:
         self.given = payloads.shown(span.given, codec)
         self.result = payloads.shown(span.result, codec)
         self.failures = why.failure_chain(span.failure)
+
+
+def _place(events: Sequence[HistoryEvent]) -> tuple[int, int]:
+    """The generation that a history is of, and how many turns it has."""
+    if not events:
+        return 0, 0
+    return int(events[0].fields.get("continued_as_new_count", 0)), events[-1].turn
 
 
 def _field(events: Sequence[HistoryEvent], kind: str, field: str) -> Any:
