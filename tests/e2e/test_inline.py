@@ -92,6 +92,38 @@ def test_what_goes_on_and_on_lets_the_others_have_their_turn(stage: Stage) -> No
     assert 1 <= stage.added() <= 10, "some of them were ordinary"
 
 
+def test_time_goes_on_while_inline_activities_run(stage: Stage) -> None:
+    """Those that come late in a batch set their timers from then on, not from its beginning."""
+    ended: dict[int, float] = {}
+    woken: dict[int, float] = {}
+
+    @stage.runtime.activity(inline=True)
+    def work(number: int) -> None:
+        time.sleep(SLOW_S)
+        ended[number] = time.monotonic()
+
+    @stage.runtime.activity(inline=True)
+    def wake(number: int) -> None:
+        woken.setdefault(number, time.monotonic())
+
+    @stage.runtime.workflow
+    def flow(ctx: wf.WorkflowContext, number: int) -> Any:
+        yield ctx.call_activity(work, input=number)
+        yield ctx.create_timer(timedelta(seconds=6 * SLOW_S))
+        yield ctx.call_activity(wake, input=number)
+
+    namespace = Namespace("default", 16)
+    of_one_batch = [n for n in range(1000) if namespace.partition_of(f"i-{n}") == 0][:12]
+    for n in of_one_batch:
+        stage.client.schedule_new_workflow(flow, input=n, instance_id=f"i-{n}")
+    stage.runtime.start()
+
+    poll(lambda: len(woken) == len(of_one_batch), 20)
+
+    # Redis tells the time in whole milliseconds.
+    assert min(woken[n] - ended[n] for n in of_one_batch) > 6 * SLOW_S - 0.01
+
+
 def test_a_further_attempt_is_an_ordinary_one(stage: Stage) -> None:
     @stage.runtime.activity(inline=True)
     def flaky(ctx: wf.ActivityContext, _: Any) -> int:

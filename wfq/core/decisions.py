@@ -8,7 +8,6 @@ that the code computes differently today cannot change what was promised then.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -121,7 +120,7 @@ class Decisions:
         #: The generation's history is at its limit: it may only end, or continue as new.
         self.full = False
         self.recorded: RecordedTurn | None = None
-        self.cancelled: Sequence[tuple[int, str]] = ()
+        self.cancelled: list[tuple[int, str]] | tuple[()] = ()
         self.handed = 0
         self._custom_at: int | None = None
 
@@ -165,7 +164,9 @@ class Decisions:
         if self.open.pop(action[1], None) is None or not action[3]:
             return
         if waiter.nonce != self.nonce:
-            self.cancelled = [*self.cancelled, (action[1], waiter.nonce)]
+            # None are kept where nothing is cancelled: an instance in memory has no list for it.
+            self.cancelled = self.cancelled or []
+            self.cancelled.append((action[1], waiter.nonce))
         elif self.recorded is None:
             action[3] = None  # decided in this very turn: the timer is never set
 

@@ -222,7 +222,7 @@ class Batch:
         engine = partition.engine
         parts: list[InstanceCommit] = [] if self._stays else list(self._late)
         notice: list[str] = []
-        now_ms = engine.now_ms()
+        now_ms, begun = engine.now_ms(), monotonic()
         # Bound once: what follows runs for every turn.
         watch_turn, next_nonce, inline = engine.watch.turn, engine.nonce, engine.inline
         writer, many_events, stays = partition.writer, partition.many_events, self._stays
@@ -245,8 +245,11 @@ class Batch:
                     if actions:
                         turn, nonce, turns_before = self._go_on(
                             cached, turn, actions, nonce, turns_before, token, position, parts,
-                            now_ms,
+                            now_ms, begun,
                         )  # fmt: skip
+                        # Inline activities take their time: those behind them begin later.
+                        passed_ms = int((monotonic() - begun) * 1000)
+                        now_ms, begun = now_ms + passed_ms, begun + passed_ms / 1000
                 if turn.is_plain and not stays:
                     # As nearly every turn: the instance stays in memory, or comes there.
                     draft = writer.plain(instance, turn, turns_before)
@@ -310,26 +313,20 @@ class Batch:
             self._traced.append((cached, turn))
 
     def _go_on(
-        self,
-        cached: Cached,
-        turn: Turn,
-        actions: list[Action],
-        nonce: str,
-        turns_before: int | None,
-        token: str,
-        position: list[Any] | None,
-        parts: list[InstanceCommit],
-        now_ms: int,
-    ) -> tuple[Turn, str, int | None]:
+        self, cached: Cached, turn: Turn, actions: list[Action], nonce: str,
+        turns_before: int | None, token: str, position: list[Any] | None,
+        parts: list[InstanceCommit], now_ms: int, begun: float,
+    ) -> tuple[Turn, str, int | None]:  # fmt: skip
         """Run inline activities, and the turns that their results lead to.
 
+        now_ms: the server's time when the monotonic clock stood at `begun` (seconds).
         Adds the parts of all turns but the last, which is returned with its nonce and the turns
         before it. Raises: StaleLease, TurnTooLarge.
         """
         partition, instance = self.partition, cached.instance
         engine, writer, inline = partition.engine, partition.writer, partition.engine.inline
         assert inline is not None
-        watch_turn, begun = engine.watch.turn, monotonic()
+        watch_turn = engine.watch.turn
         for _ in range(MOST_TURNS):
             here = [action[1] for action in actions]
             if turn.is_plain and position is None:
