@@ -236,6 +236,21 @@ def test_a_child_that_is_scheduled_again_is_the_same_child(store: Store) -> None
     assert told(store) == []
 
 
+def test_what_is_for_the_second_start_reaches_the_first_child(store: Store) -> None:
+    """The parent knows only the incarnation that it has asked for: it ends it by that."""
+    store.deliver(SOURCE, 0, (b"5-0", kin("n1")))
+    carry(store, b"6-0", kin("n2"))
+    before = len(store.events("kids"))
+
+    found = store.deliver(
+        SOURCE, 0, (b"7-0", event("kid", 1, "L", "n2.0")), (b"8-0", event("kid", 2, "L", "n3.0"))
+    )
+
+    assert found == ["applied", "unknown"]
+    ((_, told_it),) = store.events("kids")[before:]
+    assert told_it[:2] == ["L", "n1.0"]
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_child_that_has_ended_is_not_run_again_but_told_again(
     store: Store, replace: bool

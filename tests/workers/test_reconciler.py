@@ -148,3 +148,14 @@ def test_only_parents_with_children_elsewhere_are_looked_at(scene: Scene) -> Non
     pages = list(crossing.torn_parents(scene.link, NAMESPACE, range(4)))
 
     assert pages == [[]] * 4
+
+
+def test_a_damaged_history_holds_nothing_up(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    new = NewInstance("odd", "inc", "flow", "default", b"1")
+    scene.link.run(instances.start(NAMESPACE, NAMESPACE.partition_of("odd"), [new]))
+    scene.link.command("RPUSH", NAMESPACE.history("odd"), crossing._STARTS + b"torn")
+
+    found = list(crossing.torn_parents(scene.link, NAMESPACE, frozenset(range(4))))
+
+    assert [one for page in found for one in page] == []
+    assert "the history of instance odd cannot be read" in caplog.text

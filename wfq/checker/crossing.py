@@ -7,6 +7,7 @@ the live instances, a page at a time, and looks only at those with such children
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterator
 
 import orjson
@@ -17,8 +18,10 @@ from wfq.storage.instances import Stored, fetch
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 
-#: Instances of one page.
-PAGE = 50
+log = logging.getLogger("wfq.checker")
+
+#: Instances of one page: their histories are read in one script.
+PAGE = 10
 _LIVE = ("RUNNING", "SUSPENDED", "STALLED")
 _ENDED = frozenset((b"COMPLETED", b"FAILED", b"TERMINATED"))
 #: Begins a decision to start a child.
@@ -74,7 +77,7 @@ def _torn(
     for instance_id, one in zip(ids, stored, strict=True):
         if one is None or not any(_STARTS in record for record in one.records):
             continue
-        for child_id, inc in _children(one):
+        for child_id, inc in _open_children(instance_id, one):
             home = namespace.partition_of(child_id)
             if home != partition and (home in partitions or partition in partitions):
                 expected.append((instance_id, child_id, inc))
@@ -87,6 +90,19 @@ def _torn(
         if found_inc != inc.encode() or status in _ENDED
     }
     return list(torn)
+
+
+def _open_children(instance_id: str, one: Stored) -> list[tuple[str, str]]:
+    try:
+        return list(_children(one))
+    except (ValueError, LookupError, TypeError):
+        # A damaged history must not hold up the others.
+        log.exception(
+            "the history of instance %s cannot be read",
+            instance_id,
+            extra={"instance_id": instance_id},
+        )
+        return []
 
 
 def _children(one: Stored) -> Iterator[tuple[str, str]]:

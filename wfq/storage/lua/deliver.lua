@@ -44,7 +44,7 @@ for n = 1, count do
   local ms, seq, kind = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]
   local id, inc = ARGV[at + 3], ARGV[at + 4]
   local old = ms < seen_ms or (ms == seen_ms and seq <= seen_seq)
-  local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'status', 'queue', 'parent')
+  local found = redis.call('HMGET', prefix .. 'instance:' .. id, 'inc', 'status', 'queue', 'parent', 'adopted')
   local status = found[2]
   local ended = status == 'COMPLETED' or status == 'FAILED' or status == 'TERMINATED'
   if old then
@@ -53,7 +53,7 @@ for n = 1, count do
     replies[n] = 'waits'
   elseif kind == 'E' then
     local form, event = ARGV[at + 5], ARGV[at + 6]
-    if not found[1] or (inc ~= '' and inc ~= found[1]) then
+    if not found[1] or (inc ~= '' and inc ~= found[1] and inc ~= found[5]) then
       replies[n] = 'unknown'
     elseif ended then
       replies[n] = 'finished'
@@ -78,6 +78,8 @@ for n = 1, count do
       replies[n] = 'skipped'
     elseif kin and is == 'live' and not ended then
       redis.call('XADD', prefix .. 'events:' .. found[3], '*', id, value)
+      -- What the parent will send to the incarnation that it has asked for, is for this one.
+      redis.call('HSET', prefix .. 'instance:' .. id, 'adopted', inc)
       replies[n] = 'adopted'
     elseif kin and is == 'ended' and ended then
       redis.call('XADD', prefix .. 'outbox', '*', 'm', value)

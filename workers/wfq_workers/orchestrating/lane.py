@@ -135,6 +135,8 @@ class Lane(LaneConnection):
         leaving = [p for p in self.owned.values() if p.number not in self.wanted]
         self._staying = {n: p for n, p in self.owned.items() if n in self.wanted}
         self._proofs.update((n, p.proof) for n, p in self._staying.items())
+        # Of what is another's by now they would prove a loss that never was.
+        self._proofs = {n: proof for n, proof in self._proofs.items() if n in self.wanted}
         self.owned = {}
         for partition in leaving:
             partition.forget()

@@ -133,8 +133,10 @@ class ReconcilerLoop:
                     "for children and outcomes that were lost between them and the others",
                     ", ".join(str(partition) for partition in sorted(first)),
                 )
-            done = self._reconcile(link, [*first, *second])
-            self._release(link)
+            try:
+                done = self._reconcile(link, [*first, *second])
+            finally:
+                self._release(link)
             if done:
                 for partition in first:
                     self._note(link, partition, f"{lives[partition][1]} 1 {int(time.time())}")
@@ -198,7 +200,7 @@ class ReconcilerLoop:
         claimed_at, count = time.monotonic(), 0
         for torn in torn_parents(link, self._namespace, frozenset(partitions)):
             for instance_id in torn:
-                done = repair_instance(link, self._namespace, instance_id)
+                done = self._repair(link, instance_id)
                 count += len(done)
                 for what in done:
                     told = f"instance {instance_id}: put back what a server has lost: {what}"
@@ -212,6 +214,18 @@ class ReconcilerLoop:
         if count:
             log.warning("put back %d things that a server of the cluster has lost", count)
         return True
+
+    def _repair(self, link: SyncLink, instance_id: str) -> list[str]:
+        """Repair one instance; what is damaged beyond that must not hold up the others."""
+        try:
+            return repair_instance(link, self._namespace, instance_id)
+        except (ValueError, LookupError, TypeError):
+            log.exception(
+                "instance %s cannot be repaired: 'wfq doctor --deep' tells more",
+                instance_id,
+                extra={"instance_id": instance_id},
+            )
+            return []
 
     def _note(self, link: SyncLink, partition: int, life: str) -> None:
         link.command("SET", self._namespace.life(partition), life)
