@@ -203,8 +203,9 @@ def test_a_child_whose_shard_was_emptied_is_started_again(
         not in (home, cluster.owner(NAMESPACE.meta))
     )  # fmt: skip
     fleet.client.schedule_new_workflow("parent", input=[child], instance_id="parent")
-    poll(lambda: fleet.client.get_workflow_state(child) is not None, 20)
     link = SyncLink(fleet.url)
+    # Born, and its first turn committed: only then is there a position to lose.
+    poll(lambda: link.command("LLEN", NAMESPACE.history(child)) == 2, 20)
 
     cluster.owner(NAMESPACE.timers(NAMESPACE.partition_of(child))).flush()
     assert fleet.client.get_workflow_state(child) is None
