@@ -12,6 +12,7 @@ from tests.checker.scene import Scene
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
 from wfq.checker import repair as repair_module
+from wfq.checker.crossing import torn_parents
 from wfq.checker.evidence import Evidence
 from wfq.checker.repair import repair_instance, repair_namespace
 from wfq.core.instance import Instance
@@ -259,6 +260,29 @@ def test_children_of_other_partitions_are_put_back(wide: Store) -> None:
     wide.command("DEL", wide.ns.outbox(away))
     assert repair(scene) == ["the outcome of child far-c"]
     assert ["X", 1] in [event[:2] for _, event in wide.events(partition=home)]
+
+
+def test_a_child_that_has_not_yet_noted_its_adoption_is_no_stranger(wide: Store) -> None:
+    home = wide.ns.partition_of("c")
+    away = wide.ns.partition_of("far-c")
+    scene = Scene(wide, home)
+    wide.start_in("c", name="parent")
+    scene.turn()
+    for target, messages in tiny.by_target(wide, tiny.read_outbox(wide, home)):
+        wide.deliver(home, target, *messages)
+        wide.command("XDEL", wide.ns.outbox(home), *[entry_id for entry_id, _ in messages])
+    # As if its parent's server had lost the turn that started it, and decided it again.
+    child = wide.ns.instance("far-c")
+    inc = wide.command("HGET", child, "inc")
+    birth = orjson.loads(wide.command("LINDEX", wide.ns.history("far-c"), 0))
+    birth[2], birth[6][3] = "lost.1", "lost"
+    wide.command("LSET", wide.ns.history("far-c"), 0, orjson.dumps(birth))
+    wide.command("HSET", child, "inc", "lost.1")
+    assert ["c"] in torn_parents(wide.link, wide.ns, {away})
+    wide.command("HSET", child, "adopted", inc)
+
+    assert ["c"] not in torn_parents(wide.link, wide.ns, {away})
+    assert repair_instance(wide.link, wide.ns, "c") == []
 
 
 def test_a_mended_history_still_replays(scene: Scene) -> None:

@@ -22,6 +22,7 @@ from wfq.checker.namespace import check_namespace
 from wfq.core.events import B_INPUT
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
+from wfq_workers.scheduling.forwarder import Forwarder
 from wfq_workers.scheduling.reconciler import ReconcilerLoop
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]
@@ -96,6 +97,11 @@ class Scene:
         found = self.link.command("LRANGE", NAMESPACE.history(instance_id), 0, -1)
         return [orjson.loads(record) for record in found]
 
+    def posted_by(self, instance_id: str) -> int:
+        """How many messages wait in the outbox of the instance's partition."""
+        outbox = NAMESPACE.outbox(NAMESPACE.partition_of(instance_id))
+        return int(self.link.command("XLEN", outbox))
+
     def snapshot(self, instance_id: str) -> bytes:
         """What the instance's shard holds now."""
         server = self.shard(instance_id)
@@ -161,6 +167,35 @@ def test_a_parent_that_forgot_its_live_child_finds_it_again(scene: Scene) -> Non
     scene.tell("second", 3)
 
     assert scene.answer() == [1, [1, 2, 3]]  # the event of the other shard was not lost
+    scene.check()
+
+
+def test_a_child_that_ends_before_it_notes_its_adoption_tells_its_parent(scene: Scene) -> None:
+    """Nobody reconciles here: what the child tells must be right the first time."""
+    before = scene.snapshot(scene.parent)
+    scene.begin()
+    scene.child_runs()
+    scene.tell("first", 2)
+    poll(lambda: len(scene.records(scene.child)) > 2, 20)
+    scene.go_back(scene.parent, before)
+    scene.worker.stop()
+    carrier = Forwarder(scene.fleet.url, NAMESPACE)
+
+    scene.worker = scene.fleet.worker("orchestrator")
+    scene.begin()
+    poll(lambda: scene.posted_by(scene.parent) == 1, 20)
+    scene.worker.stop()
+    scene.tell("second", 3)
+    carrier.forward(range(NAMESPACE.partitions))
+    # One turn reads the event that ends the child, and the adoption behind it.
+    scene.worker = scene.fleet.worker("orchestrator")
+    scene.child_ends()
+    poll(lambda: scene.posted_by(scene.child) == 1, 20)
+    carrier.forward(range(NAMESPACE.partitions))
+    carrier.close()
+
+    assert not any("adopt" in str(record) for record in scene.records(scene.child))
+    assert scene.fleet.output(scene.parent, 10) == [1, [1, 2, 3]]
     scene.check()
 
 

@@ -251,6 +251,28 @@ def test_what_is_for_the_second_start_reaches_the_first_child(store: Store) -> N
     assert told_it[:2] == ["L", "n1.0"]
 
 
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_child_tells_the_parent_that_adopted_it_last_though_no_turn_has_read_of_it(
+    store: Store, times: int
+) -> None:
+    """The turn that ends it was run before the adoption, and is committed behind it."""
+    store.deliver(SOURCE, 0, (b"5-0", kin("n1")))
+    store.own(queue="kids")
+    entries = store.read_events(queue="kids")
+    for n in range(2, 2 + times):
+        carry(store, b"%d-0" % (4 + n), kin(f"n{n}"))
+
+    pieces = outbox.outcome_pieces(
+        ["parent", "inc1", 0, "n1"], b'["C",0,"n1",{"n1":"\\u2028","x":["n1"]}]'
+    )
+    end_it = part("kid", 1, ("f", 77, 88), ("o", *pieces), inc="n1.0")
+    store.commit(end_it, last=entries[-1][0], queue="kids")
+
+    (message,) = told(store)
+    assert message[:3] == ["parent", "inc1", "T"]
+    assert orjson.loads(message[3]) == ["C", 0, f"n{1 + times}", {"n1": "\u2028", "x": ["n1"]}]
+
+
 @pytest.mark.parametrize("replace", [False, True])
 def test_a_child_that_has_ended_is_not_run_again_but_told_again(
     store: Store, replace: bool

@@ -82,12 +82,15 @@ def _torn(
             if home != partition and (home in partitions or partition in partitions):
                 expected.append((instance_id, child_id, inc))
     found = link.commands(
-        [("HMGET", namespace.instance(child), "inc", "status") for _, child, _ in expected]
+        [
+            ("HMGET", namespace.instance(child), "inc", "adopted", "status")
+            for _, child, _ in expected
+        ]
     )
     torn = {
         instance_id: None
-        for (instance_id, _, inc), (found_inc, status) in zip(expected, found, strict=True)
-        if found_inc != inc.encode() or status in _ENDED
+        for (instance_id, _, inc), (*known, status) in zip(expected, found, strict=True)
+        if inc.encode() not in known or status in _ENDED
     }
     return list(torn)
 

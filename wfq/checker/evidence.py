@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import orjson
 
-from wfq.checker.ledger import Ledger, Open, read_records
+from wfq.checker.ledger import Ledger, Open
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.storage.adoption import is_of_task
@@ -159,9 +159,7 @@ class Evidence:
 
     def is_child(self, task: Open, child: InstanceState) -> bool:
         """Whether an instance is the child of a task, and its outcome will be for it."""
-        if child.fields.get("inc") == task.child_inc:
-            return True
-        return self.is_kin(task, child) and _parent_of(child) == self._parent(task)
+        return task.child_inc in (child.fields.get("inc"), child.fields.get("adopted"))
 
     def is_kin(self, task: Open, child: InstanceState) -> bool:
         """Whether it was started for this task in a time that this shard has lost."""
@@ -199,10 +197,6 @@ class Evidence:
             return Wake(f"{name}: it has {child.status}, and nobody was told", "W5")
         reason = child.fields.get("stalled")
         return Wake(f"{name}, {child.status or 'RUNNING'}{f': {reason}' if reason else ''}")
-
-
-def _parent_of(child: InstanceState) -> list[str | int] | None:
-    return read_records([orjson.loads(record) for record in child.records]).parent
 
 
 def _is_consumed(event: WaitingEvent, ledger: Ledger) -> bool:

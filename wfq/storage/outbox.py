@@ -43,6 +43,19 @@ class Message:
         return cls(kind, values)
 
 
+def outcome_pieces(parent: Sequence[Any], event: bytes) -> tuple[bytes, bytes, bytes]:
+    """The message that tells a parent an outcome, split around the nonce of its task.
+
+    parent, event: as the child knows them; the commit knows whether the nonce is still right.
+    """
+    parent_id, parent_inc, _, nonce = parent
+    message = Message("E", [parent_id, parent_inc, "T", event.decode()]).encode()
+    head = Message("E", [parent_id, parent_inc, "T", event[: event.index(b',"') + 2].decode()])
+    # Without the end of the text and of the list.
+    before = head.encode()[:-2]
+    return before, nonce.encode(), message[len(before) + len(nonce) :]
+
+
 def detached_start(
     instance_id: str, incarnation: str, name: str, queue: str, birth_tail: str
 ) -> Message:

@@ -78,7 +78,8 @@ for n = 1, count do
       replies[n] = 'skipped'
     elseif kin and is == 'live' and not ended then
       redis.call('XADD', prefix .. 'events:' .. found[3], '*', id, value)
-      -- What the parent will send to the incarnation that it has asked for, is for this one.
+      -- What the parent will send to the incarnation that it has asked for, is for this one; and
+      -- its outcome is for that task from now on, though no turn may read the event before it ends.
       redis.call('HSET', prefix .. 'instance:' .. id, 'adopted', inc)
       replies[n] = 'adopted'
     elseif kin and is == 'ended' and ended then

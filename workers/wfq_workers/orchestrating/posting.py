@@ -114,8 +114,7 @@ class Posting:
         if self._namespace.partition_of(parent_id) == self._partition:
             part.add("P", parent_id, parent_inc, event)
         else:
-            values = [parent_id, parent_inc, "T", event.decode()]
-            part.add("O", outbox.Message("E", values).encode())
+            part.add("o", *outbox.outcome_pieces(instance.parent, event))
 
 
 def _taken(child_id: str) -> dict[str, Any]:
