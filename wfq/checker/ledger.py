@@ -63,7 +63,6 @@ class Ledger:
     position: tuple[str, tuple[int, int], int] | None = None
 
     #: Whom its outcome is for, as in the birth record.
-    parent: list[Any] | None = None
     #: Activities by the nonce of their turn, in order.
     activities: dict[str, list[int]] = field(default_factory=dict)
 
@@ -120,7 +119,6 @@ class _Reader:
         # The turns of a rerun are those of an earlier run, with their times.
         self.ledger.last_ms = 0 if "rerun_of" in extra else record[ev.B_CREATED]
         self._recent = dict.fromkeys(extra.get("ids") or ())
-        self.ledger.parent = record[ev.B_PARENT]
         self._position(extra.get("pos"))
         for event in extra.get("carried") or ():
             if event[0] == ev.RAISED:
@@ -260,8 +258,6 @@ class _Reader:
         elif event[3] == ev.RESUME:
             self.ledger.suspended = False
             self._deliver()
-        elif event[3] == ev.ADOPT and self.ledger.parent is not None:
-            self.ledger.parent = event[4]
 
     # --- actions
 
