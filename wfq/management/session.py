@@ -97,14 +97,14 @@ class Session:
 
 def _answer(opened: _Opened, step: Step) -> Any:
     match step:
-        case Together(calls):
-            return opened.link.run_many(calls)
-        case Command(words):
-            return opened.link.command(*words)
         case Begin(item):
             namespace = opened.scope.namespace
             partition = namespace.partition_of(item.instance_id)
             return opened.link.run(instances.start(namespace, partition, [item]))[0]
+        case Together(calls):
+            return opened.link.run_many(calls)
+        case Command(words):
+            return opened.link.command(*words)
         case Wish():
             return _wait(opened, step)
         case _:

@@ -31,6 +31,7 @@ from wfq.storage.opening import (
 from wfq.storage.rawsocket import RawSocket
 from wfq.storage.refusals import is_missing_script as is_missing_script
 from wfq.storage.refusals import translate as translate
+from wfq.storage.round_trips import RoundTrips
 from wfq.storage.scripts import Argument, Call
 from wfq.storage.slots import table_of
 from wfq.urls import is_cluster, is_sentinel
@@ -59,7 +60,7 @@ def _delays(url: str) -> tuple[float, ...]:
 
 
 class SyncLink:
-    """Runs calls over redis-py's connection pool; safe to share between threads.
+    """Runs calls over a pool of connections; safe to share between threads.
 
     A reply that takes longer than `timeout_s` is given up. On a cluster each call goes to the
     node that serves its keys; a link that is not `patient` does not wait there for a node
@@ -72,9 +73,11 @@ class SyncLink:
         self.url = url
         self.server = shown(url)
         self._delays = _delays(url)
-        self._memory = is_memory(url)
         self._nodes = Nodes(url, timeout_s=timeout_s, patient=patient) if is_cluster(url) else None
         self._client = None if self._nodes else open_client(url, timeout_s=timeout_s)
+        self._round_trips: RoundTrips | None = None
+        if self._client is not None and not is_memory(url):
+            self._round_trips = RoundTrips(self._client, timeout_s, managed=is_sentinel(url))
 
     @property
     def redis(self) -> redis.Redis:
@@ -206,24 +209,9 @@ class SyncLink:
             return self._execute(call.full_command())
 
     def _execute(self, command: tuple[Argument, ...]) -> Any:
-        """Run one command over a pooled connection.
-
-        As redis-py's `execute_command`, in a third of its time: a start is one such command.
-        """
-        if self._memory:
+        if self._round_trips is None:
             return self.redis.execute_command(*command)
-        pool = self.redis.connection_pool
-        connection = pool.get_connection()
-        try:
-            connection.send_packed_command([hiredis.pack_command(cast(Any, command))])
-            return connection.read_response(disable_decoding=True)
-        except BaseException as exc:
-            if not isinstance(exc, redis.ResponseError):
-                # What was not read would be taken for the next command's reply.
-                connection.disconnect()
-            raise
-        finally:
-            pool.release(connection)
+        return self._round_trips.run(command)
 
     def _run_batch(self, calls: Sequence[Call[Any]]) -> list[Any]:
         pipe = self.redis.pipeline(transaction=False)

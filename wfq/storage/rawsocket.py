@@ -1,4 +1,4 @@
-"""The socket of a `Wire`: one system call for each write and each read.
+"""Sockets of their own for hot paths: one system call for each write and each read.
 
 redis-py waits with poll() before each of them, and asks four times more before it says whether a
 reply is there (measured: seven system calls a reply). Each gives the interpreter away, so that on
@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import select
 import socket
-from typing import Any
+import struct
+from typing import Any, Self
 
 import hiredis
 import redis
@@ -20,7 +21,8 @@ _NOTHING: Any = object()
 
 
 class RawSocket:
-    """A connected socket with nothing under way, taken over from redis-py, which closes it.
+    """The socket of a `Wire`: connected, with nothing under way; redis-py, from which it was
+    taken over, closes it.
 
     Errors are redis-py's own. After any but an error reply the connection is to be closed.
     """
@@ -37,7 +39,7 @@ class RawSocket:
         self._found: Any = _NOTHING
 
     @classmethod
-    def of(cls, connection: Any, timeout_s: float | None) -> RawSocket | None:
+    def of(cls, connection: Any, timeout_s: float | None) -> Self | None:
         """The socket of a redis-py connection; None where it is more than a plain socket."""
         sock = getattr(connection, "_sock", None)
         parse_error = getattr(getattr(connection, "_parser", None), "parse_error", None)
@@ -100,3 +102,35 @@ class RawSocket:
             raise redis.ConnectionError("the connection is closed") from exc
         if not poll.poll(None if self._timeout_s is None else self._timeout_s * 1000):
             raise redis.TimeoutError(f"timeout {doing} the socket")
+
+
+class WaitingSocket(RawSocket):
+    """The same for one command at a time: a read waits in the system, for `timeout_s` at most."""
+
+    def __init__(self, sock: socket.socket, parse_error: Any, timeout_s: float | None) -> None:
+        super().__init__(sock, parse_error, timeout_s)
+        sock.setblocking(True)
+        whole, part = divmod(timeout_s or 0.0, 1)
+        limit = struct.pack("@ll", int(whole), int(part * 1_000_000))
+        for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+            sock.setsockopt(socket.SOL_SOCKET, option, limit)
+
+    def receive(self) -> Any:
+        """The next reply. Raises: redis.ResponseError for an error reply; as `send`."""
+        gets = self._reader.gets
+        while (found := gets(False)) is _NOTHING:
+            if not self._fill():
+                raise redis.TimeoutError("timeout reading from the socket")
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    def is_quiet(self) -> bool:
+        """Whether the connection stands, with nothing to be read."""
+        try:
+            self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
