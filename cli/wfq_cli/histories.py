@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 import orjson
 
+from wfq.core.steps import unfold
 from wfq.errors import InstanceNotFound
 from wfq.storage import instances
 from wfq.testing.histories import SavedHistory, read_histories
@@ -67,6 +68,6 @@ def fetch_history(session: Session, instance_id: str) -> SavedHistory:
 
 def saved(instance_id: str, stored: instances.Stored) -> SavedHistory:
     """Return what is stored of an instance as a saved history."""
-    records = [orjson.loads(record) for record in stored.records]
+    records = unfold(orjson.loads(record) for record in stored.records)
     status = stored.status or "RUNNING"
     return SavedHistory.of(instance_id, records, status=status, app_id=stored.queue)

@@ -21,6 +21,7 @@ from wfq.checker.namespace import check_namespace
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.core.events import Record
+from wfq.core.steps import unfold
 from wfq.storage import instances
 from wfq.storage.instances import TERMINAL, Stored
 from wfq.storage.keys import Namespace
@@ -197,7 +198,7 @@ def _batches(ids: Iterable[str]) -> Iterator[list[str]]:
 def _completions(records: list[Record]) -> Iterator[tuple[int, list[Any]]]:
     """Activities' outcomes in a history: task id and event."""
     kinds: dict[int, str] = {}
-    for record in records[1:]:
+    for record in unfold(records)[1:]:
         for event in record[ev.T_EVENTS]:
             if event[0] in (ev.COMPLETED, ev.FAILED) and kinds.get(event[1]) == act.SCHEDULE_TASK:
                 yield event[1], event

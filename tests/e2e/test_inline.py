@@ -43,6 +43,13 @@ class Stage:
                     total += client.xinfo_stream(key)["entries-added"]
         return total
 
+    def turns(self) -> int:
+        """Turn records of the last instance."""
+        namespace = Namespace("default", 16)
+        key = namespace.history(self.last)
+        with command_client(self.url) as client:
+            return int(client.llen(key)) - 1
+
 
 @pytest.fixture
 def stage(valkey_url: str) -> Any:
@@ -187,6 +194,57 @@ def test_on_another_queue_or_unawaited_at_the_end_it_is_an_ordinary_one(stage: S
     assert stage.output(leaves) == "left"
     poll(lambda: seen == [7])
     assert stage.added() == 1
+
+
+def test_results_of_a_moment_share_a_turn_and_large_ones_do_not(stage: Stage) -> None:
+    """Otherwise many steps together could be more than a turn may decide."""
+
+    @stage.runtime.activity(inline=True)
+    def grow(size: int) -> str:
+        return "x" * size
+
+    @stage.runtime.workflow
+    def collects(ctx: wf.WorkflowContext, size: int) -> Any:
+        for _ in range(20):
+            # Far more than `turn_bytes` in all.
+            text = yield ctx.call_activity(grow, input=size)
+            text = yield ctx.call_activity(grow, input=len(text) + 1)
+        return len(text)
+
+    stage.runtime.start()
+
+    assert stage.output(collects, 3) == 4
+    assert stage.turns() < 41, "each that comes back within a millisecond shares the turn"
+    assert stage.output(collects, 400_000) == 400_001
+    assert stage.turns() >= 40
+
+
+def test_a_rerun_from_within_a_turn_repeats_what_came_before_from_history(stage: Stage) -> None:
+    seen: list[int] = []
+
+    @stage.runtime.activity(inline=True)
+    def add_one(x: int) -> int:
+        seen.append(x)
+        return x + 1
+
+    @stage.runtime.workflow
+    def chain(ctx: wf.WorkflowContext, x: int) -> Any:
+        for _ in range(3):
+            x = yield ctx.call_activity(add_one, input=x)
+        return x
+
+    stage.runtime.start()
+    assert stage.output(chain, 0) == 3
+    history = list(stage.client.get_workflow_history(stage.last))
+    second = [e.index for e in history if e.event_type.value == "TaskScheduled"][1]
+    seen.clear()
+
+    again = stage.client.rerun_workflow(stage.last, from_event=second, input=10)
+    state = stage.client.wait_for_workflow_completion(again, timeout_in_seconds=20)
+
+    assert state is not None
+    assert state.output() == 12
+    assert seen == [10, 11]
 
 
 APP = """

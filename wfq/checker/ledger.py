@@ -9,6 +9,7 @@ from typing import Any
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.core.events import Action, Event, Record
+from wfq.core.steps import steps_of
 
 #: The status that each terminal action leads to.
 STATUS_OF = {act.COMPLETE: "COMPLETED", act.FAIL: "FAILED", act.TERMINATED: "TERMINATED"}
@@ -145,10 +146,11 @@ class _Reader:
             self._obey(command)
         self._commands = []
         self._deliver()
-        for event in record[ev.T_EVENTS]:
-            self._event(event)
-        for action in record[ev.T_ACTIONS]:
-            self._action(action, nonce, now_ms)
+        for events, actions in steps_of(record):
+            for event in events:
+                self._event(event)
+            for action in actions:
+                self._action(action, nonce, now_ms)
         if ledger.end is not None:
             ledger.open.clear()
             self._kept.clear()

@@ -138,6 +138,13 @@ class Decisions:
         self._custom_at = None
         self.full = False
         self.limit = self._most_actions
+        if recorded is not None:
+            # Each of its steps had the whole limit; the code stopped where the record ends.
+            self.limit = max(self.limit, recorded.count)
+
+    def open_step(self) -> None:
+        """Go on to collect decisions: a step of a turn may decide as much as a turn."""
+        self.limit = len(self.actions) + self._most_actions
 
     def fill(self) -> None:
         """Refuse what would make the history longer, in the present turn."""
@@ -422,7 +429,7 @@ class Decisions:
                 "time, or raise limits.history_events"
             )
         raise WorkflowMisuse(
-            f"more than {self.limit} actions in one turn; await some tasks before "
+            f"more than {self._most_actions} actions in one turn; await some tasks before "
             "scheduling more, or use child workflows"
         )
 

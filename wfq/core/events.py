@@ -27,6 +27,9 @@ attempts, its event ends with their number and, of the last ones, when each bega
 ``attempts, [[began_ms, ended_ms], ...]``. The ``extra`` of a birth record that continues as new
 has the same of the last generations: ``"gens": [[gen, began_ms, ended_ms, turns], ...]``.
 
+A turn record whose ``extra`` has ``"steps"`` went on with results of its own tasks: see
+`wfq.core.steps`.
+
 Where parent and child are in different partitions, the ``extra`` of the child has the parent's
 generation (`PARENT_GEN`): parent and task id then tell a child that was scheduled twice because
 the parent's server lost the first time. Such a child is *adopted*: the command ``adopt`` has the
@@ -67,5 +70,7 @@ SUSPEND = "suspend"
 RESUME = "resume"
 ADOPT = "adopt"
 
+#: In the `extra` of a turn record: see `wfq.core.steps`.
+STEPS = "steps"
 #: In the `extra` of a birth record.
 PARENT_GEN = "pg"

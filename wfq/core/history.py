@@ -10,6 +10,7 @@ from typing import Any
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.core.events import Action, Event, Record
+from wfq.core.steps import unfold
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Fields = dict[str, Any]
@@ -22,7 +23,7 @@ class HistoryEvent:
     """One event of a history.
 
     index: dense, from 0; what ``--from-event`` and ``--at`` count by. time_ms: epoch ms. type:
-    past tense, such as TaskScheduled. turn: index of the history element it comes from.
+    past tense, such as TaskScheduled. turn: number of the turn it comes from.
     fields: what it says, by name; payloads are JSON values.
     """
 
@@ -49,7 +50,7 @@ def expand_history(records: Iterable[Record]) -> list[HistoryEvent]:
     """
     found: list[HistoryEvent] = []
     opened: dict[int, Action] = {}
-    for turn, record in enumerate(records):
+    for turn, record in enumerate(unfold(records)):
         entries = _birth(record) if record[0] == ev.BIRTH else _turn(record, opened)
         for name, fields in entries:
             found.append(HistoryEvent(len(found), record[1], name, turn, fields))

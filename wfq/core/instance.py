@@ -10,7 +10,7 @@ from wfq.core.intake import Intake
 from wfq.core.opentask import OpenTask
 from wfq.core.ports import Host, TurnAborted
 from wfq.core.replay import RecordedTurn
-from wfq.core.turn import COMPLETED, CONTINUED, FAILED, RUNNING, STALLED, TERMINATED, Turn
+from wfq.core.turn import COMPLETED, CONTINUED, FAILED, RUNNING, STALLED, TERMINATED, More, Turn
 from wfq.errors import NonDeterministicWorkflow
 
 _STATUS_OF = {
@@ -108,12 +108,13 @@ class Instance(Intake):
         """Whether nobody here has the workflow, or the version of it."""
         return self._codeless_since is not None
 
-    def apply(self, events: list[Event], now_ms: int, nonce: str) -> Turn:
+    def apply(self, events: list[Event], now_ms: int, nonce: str, more: More | None = None) -> Turn:
         """Run one turn: consume `events` in order, advancing the code after each.
 
         Time never goes back: a `now_ms` before the last turn's is replaced by it, and no timer
-        fires before it is due. `nonce` is unique to the turn. Raises: TurnAborted when a
-        watchdog gave the turn up.
+        fires before it is due. `nonce` is unique to the turn. `more` may bring results of what
+        the turn decides, to be consumed in it. Raises: TurnAborted when a watchdog gave the turn
+        up; what `more` raises.
         """
         last_ms, no_code = self._decisions.now_ms, self._no_code
         for event in events:
@@ -125,7 +126,7 @@ class Instance(Intake):
             self._codeless_since = now_ms
         # By position: names would cost as much as the rest of the call.
         turn = self._run_turn(
-            events, now_ms, nonce, no_code, None, self.length >= self._most_events
+            events, now_ms, nonce, no_code, None, self.length >= self._most_events, more
         )
         if no_code is not None:
             self._held = []  # whoever loads it with code delivers them from the records
@@ -230,6 +231,10 @@ class Instance(Intake):
             elif code in act.TERMINAL:
                 self._end = action
                 self.status = _STATUS_OF[code]
+        if (record[ev.T_EXTRA] or {}).get(ev.STEPS):
+            for event in record[ev.T_EVENTS]:
+                if event[0] in (ev.COMPLETED, ev.FAILED) and event[2] == record[ev.T_NONCE]:
+                    del self.open[event[1]]
         self._held = []
 
 

@@ -14,7 +14,7 @@ from wfq.core.decisions import UNSET
 from wfq.core.events import Event
 from wfq.core.generation import Generation
 from wfq.core.replay import RecordedTurn
-from wfq.core.turn import RUNNING, STALLED, SUSPENDED, Turn
+from wfq.core.turn import RUNNING, STALLED, SUSPENDED, More, Turn
 
 #: Marks the id of a lifecycle command among the recent event ids.
 _COMMAND = "\n"
@@ -37,6 +37,7 @@ class Intake(Generation):
         deferred: str | None,
         recorded: RecordedTurn | None = None,
         full: bool = False,
+        more: More | None = None,
     ) -> Turn:
         """Run one turn; `deferred` is the reason why code must not run in it.
 
@@ -61,6 +62,8 @@ class Intake(Generation):
                 _HANDLERS.get(event[0], _ignore)(self, event)
             else:
                 self._receive_late(event)
+        if more is not None and turn.ran and decisions.actions and not full:
+            self._run_on(turn, more)
         turn.actions = decisions.actions
         if decisions.custom is not UNSET:
             turn.custom = decisions.custom
@@ -77,6 +80,30 @@ class Intake(Generation):
         turn.status = self.status
         decisions.limit = -1
         return turn
+
+    def _run_on(self, turn: Turn, more: More) -> None:
+        """Go on with what `more` brings, step by step: the record says where each one began."""
+        decisions = self._decisions
+        actions, asked = decisions.actions, 0
+        while self._end is None and not self._blocked and len(actions) > asked:
+            # No other code may decide anything meanwhile.
+            decisions.close()
+            events = more(turn, actions, asked)
+            if not events:
+                return
+            asked = len(actions)
+            if turn.steps is None:
+                turn.steps = []
+            turn.steps += (len(turn.events), asked)
+            decisions.open_step()
+            self._take_in(events)
+
+    def _take_in(self, events: list[Event]) -> None:
+        for event in events:
+            if self._end is None:
+                _HANDLERS.get(event[0], _ignore)(self, event)
+            else:
+                self._receive_late(event)
 
     def _settle_status(self, turn: Turn, deferred: str | None) -> None:
         if deferred is None and not self._stuck:

@@ -34,6 +34,12 @@ class RecordedTurn:
         self._index = index
         self._next = 0
 
+    @property
+    def count(self) -> int:
+        """How many actions were recorded, the end apart."""
+        actions = self._actions
+        return len(actions) - (bool(actions) and actions[-1][0] in TERMINAL)
+
     def match(self, action: Action) -> Action:
         """Return the recorded action that `action` repeats; it is the one that counts.
 

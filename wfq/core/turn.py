@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from wfq.core.decisions import UNSET
-from wfq.core.events import TURN, Action, Event, Payload, Record
+from wfq.core.events import STEPS, TURN, Action, Event, Payload, Record
 
 RUNNING = "RUNNING"
 SUSPENDED = "SUSPENDED"
@@ -42,6 +42,7 @@ class Turn:
     children_to_terminate: (child_id, child_inc) of open children, for a recursive terminate.
     parent_event: the event for the parent instance when the status is final and there is one.
     version: the version that the instance was pinned to in this turn, or None.
+    steps: where the turn went on with results of its own tasks (see `wfq.core.steps`).
     """
 
     # Defaults of the class instead of slots: most turns set only a few of these, and one is
@@ -62,6 +63,7 @@ class Turn:
     children_to_terminate: Sequence[tuple[str, str]] = ()
     parent_event: Event | None = None
     version: str | None = None
+    steps: list[int] | None = None
 
     def __init__(self, index: int, now_ms: int, nonce: str, status: str) -> None:
         self.index = index
@@ -92,4 +94,12 @@ class Turn:
 
     def record(self) -> Record:
         """Return the history element of this turn."""
-        return [TURN, self.now_ms, self.nonce, self.events, self.actions, self.extra]
+        extra = self.extra
+        if self.steps is not None:
+            extra = {**(extra or {}), STEPS: self.steps}
+        return [TURN, self.now_ms, self.nonce, self.events, self.actions, extra]
+
+
+#: Brings results of what a turn has decided while it is still open: called with the turn, its
+#: actions so far and the number of those that it was asked about before. Nothing ends the turn.
+More = Callable[[Turn, list[Action], int], list[Event] | None]

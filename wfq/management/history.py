@@ -16,6 +16,7 @@ from wfq.codec import Codec
 from wfq.core import history as core
 from wfq.core.events import T_ACTIONS, T_EVENTS, TURN, Record
 from wfq.core.failures import details_from_failure
+from wfq.core.steps import unfold
 from wfq.errors import FailureDetails
 from wfq.management.state import from_ms
 
@@ -181,7 +182,8 @@ class Place:
 
 
 def place_of(records: Sequence[Record], index: int) -> Place | None:
-    """Where the event of that number stands in the records; None when there is none."""
+    """Where the event of that number stands in the records, unfolded; None when there is none."""
+    records = unfold(records)
     events = core.expand_history(records)
     if not 0 <= index < len(events):
         return None

@@ -11,6 +11,7 @@ import orjson
 from wfq.core import actions as act
 from wfq.core.events import B_PARENT, T_ACTIONS, Record
 from wfq.core.options import MAX_NAME
+from wfq.core.steps import unfold
 from wfq.errors import (
     InboxFull,
     InstanceError,
@@ -82,13 +83,13 @@ def get_state(
 
 
 def fetch_records(scope: Scope, instance_id: str) -> Operation[tuple[Stored, list[Record]]]:
-    """The stored history of one instance. Raises: InstanceNotFound."""
+    """The stored history of one instance, a step a record. Raises: InstanceNotFound."""
     check_instance_id(instance_id)
     partition = scope.namespace.partition_of(instance_id)
     stored = (yield from run(instances.fetch(scope.namespace, partition, [instance_id])))[0]
     if stored is None:
         raise not_found(instance_id)
-    return stored, [orjson.loads(record) for record in stored.records]
+    return stored, unfold(orjson.loads(record) for record in stored.records)
 
 
 def get_history(scope: Scope, instance_id: str) -> Operation[list[HistoryEvent]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from time import monotonic
+from collections.abc import Container, Iterator
 from typing import Any
 
 from orjson import loads
@@ -17,7 +16,6 @@ from wfq.core.events import (
     RESUME,
     STARTED,
     T_EXTRA,
-    Action,
     Event,
     Failure,
     Record,
@@ -33,7 +31,7 @@ from wfq.storage.timers import wake_member
 from wfq_workers.backoff import one_line, told
 from wfq_workers.orchestrating.commits import Messages, created_ms
 from wfq_workers.orchestrating.engine import Cached
-from wfq_workers.orchestrating.inline import MOST_TURNS
+from wfq_workers.orchestrating.inline_turns import InlineTurns
 from wfq_workers.orchestrating.partition import (
     ABORTED,
     ABORTED_RETRY_MS,
@@ -43,6 +41,9 @@ from wfq_workers.orchestrating.partition import (
 )
 
 log = logging.getLogger("wfq.orchestrator")
+
+#: The tasks that a turn has run itself, in a program without inline activities.
+_NONE: Container[int] = ()
 
 
 def cut(partition: OwnedPartition, entries: list[Any], most_events: int) -> Iterator[Batch]:
@@ -222,11 +223,14 @@ class Batch:
         engine = partition.engine
         parts: list[InstanceCommit] = [] if self._stays else list(self._late)
         notice: list[str] = []
-        now_ms, begun = engine.now_ms(), monotonic()
+        now_ms = engine.now_ms()
         # Bound once: what follows runs for every turn.
-        watch_turn, next_nonce, inline = engine.watch.turn, engine.nonce, engine.inline
+        watch_turn, next_nonce = engine.watch.turn, engine.nonce
         writer, many_events, stays = partition.writer, partition.many_events, self._stays
         loaded, keep, keep_on = self._loaded, partition.keep, engine.cache.put
+        inline, here = None, _NONE
+        if engine.inline is not None:
+            inline = InlineTurns(engine.inline, partition, token, now_ms)
         engine.watch.begin()
         for instance_id, events in self.works.items():
             cached = loaded[instance_id]
@@ -234,25 +238,27 @@ class Batch:
             turns_before: int | None = instance.turns
             is_first = turns_before == 1 and not instance.gen
             watch_turn(instance)
-            try:
-                turn = instance.apply(events, now_ms, nonce)
-            except (TurnAborted, Exception) as exc:
-                raise partition.given_up(instance, exc) from None
             position = self._position(instance_id) if stays and events else None
             try:
-                if inline is not None and turn.actions:
-                    actions = inline.of(turn)
-                    if actions:
-                        turn, nonce, turns_before = self._go_on(
-                            cached, turn, actions, nonce, turns_before, token, position, parts,
-                            now_ms, begun,
-                        )  # fmt: skip
-                        # Inline activities take their time: those behind them begin later.
-                        passed_ms = int((monotonic() - begun) * 1000)
-                        now_ms, begun = now_ms + passed_ms, begun + passed_ms / 1000
+                if inline is None:
+                    turn = instance.apply(events, now_ms, nonce)
+                else:
+                    inline.instance = instance
+                    turn, here = instance.apply(events, now_ms, nonce, inline.more), _NONE
+                    if inline.used:
+                        created = cached.created_ms
+                        turn = inline.go_on(turn, created, turns_before, position, parts)
+                        nonce, turns_before, here = inline.nonce, inline.turns_before, inline.here
+                        # It took its time: those behind it begin later.
+                        now_ms = inline.now_ms
+            except TurnTooLarge as exc:
+                raise self._set_aside(instance_id, exc) from exc
+            except (TurnAborted, Exception) as exc:
+                raise partition.given_up(instance, exc) from None
+            try:
                 if turn.is_plain and not stays:
                     # As nearly every turn: the instance stays in memory, or comes there.
-                    draft = writer.plain(instance, turn, turns_before)
+                    draft = writer.plain(instance, turn, turns_before, here)
                     cached.busy = False
                     if cached.size:
                         keep_on(cached)
@@ -263,7 +269,7 @@ class Batch:
                 else:
                     draft = writer.draft(
                         instance, turn, turns_before=turns_before, nonce=nonce,
-                        created=cached.created_ms, position=position,
+                        created=cached.created_ms, position=position, inline=here,
                     )  # fmt: skip
                     self._after(cached, turn)
             except TurnTooLarge as exc:
@@ -272,6 +278,8 @@ class Batch:
                 if turns_before is None:
                     notice.append(instance_id)
                 continue
+            if inline is not None and inline.used:
+                inline.finish(draft, turn)
             if turn.stalled == ABORTED:
                 member = wake_member(engine.queue, instance_id, instance.inc)
                 draft.add("T", now_ms + ABORTED_RETRY_MS, member)
@@ -311,47 +319,6 @@ class Batch:
             self._failed.append((instance.id, turn.actions[-1][1]))
         if self.partition.engine.tracer is not None:
             self._traced.append((cached, turn))
-
-    def _go_on(
-        self, cached: Cached, turn: Turn, actions: list[Action], nonce: str,
-        turns_before: int | None, token: str, position: list[Any] | None,
-        parts: list[InstanceCommit], now_ms: int, begun: float,
-    ) -> tuple[Turn, str, int | None]:  # fmt: skip
-        """Run inline activities, and the turns that their results lead to.
-
-        now_ms: the server's time when the monotonic clock stood at `begun` (seconds).
-        Adds the parts of all turns but the last, which is returned with its nonce and the turns
-        before it. Raises: StaleLease, TurnTooLarge.
-        """
-        partition, instance = self.partition, cached.instance
-        engine, writer, inline = partition.engine, partition.writer, partition.engine.inline
-        assert inline is not None
-        watch_turn = engine.watch.turn
-        for _ in range(MOST_TURNS):
-            here = [action[1] for action in actions]
-            if turn.is_plain and position is None:
-                draft = writer.plain(instance, turn, turns_before, here)
-            else:
-                draft = writer.draft(
-                    instance, turn, turns_before=turns_before, nonce=nonce,
-                    created=cached.created_ms, position=position, inline=here,
-                )  # fmt: skip
-            assert draft is not None
-            try:
-                # The server's clock is read once a batch, and carried on by the watch's.
-                at_ms = now_ms + int((watch_turn(instance) - begun) * 1000)
-                events = inline.run(instance, draft, actions, turn, writer, at_ms)
-                # What this commit itself has added is not to be looked for.
-                turns_before, nonce = None, engine.nonce(token)
-                at_ms = now_ms + int((watch_turn(instance) - begun) * 1000)
-                turn = instance.apply(events, at_ms, nonce)
-            except (TurnAborted, Exception) as exc:
-                raise partition.given_up(instance, exc) from None
-            parts.append(draft)
-            actions = inline.of(turn)
-            if not actions:
-                break
-        return turn, nonce, turns_before
 
     def _set_aside(self, instance_id: str, why: Exception) -> StaleLease:
         """Have the batch read again, and the instance's events recorded without its code."""

@@ -20,6 +20,7 @@ from wfq.core.decisions import UNSET
 from wfq.core.events import (
     B_CREATED,
     B_EXTRA,
+    STEPS,
     T_ACTIONS,
     T_EXTRA,
     T_NONCE,
@@ -115,7 +116,7 @@ class CommitWriter(Posting):
         if not turn.empty and turn.status != CONTINUED:
             document = turn.record()
             if position is not None:
-                document[T_EXTRA] = {**(turn.extra or {}), "pos": position}
+                document[T_EXTRA] = {**(document[T_EXTRA] or {}), "pos": position}
             record = orjson.dumps(document)
             if len(record) > self._most_bytes:
                 self._measure(instance, turn)
@@ -172,7 +173,8 @@ class CommitWriter(Posting):
         events, actions, nonce = turn.events, turn.actions, turn.nonce
         if not events and not actions:
             return None
-        record = orjson.dumps([TURN, turn.now_ms, nonce, events, actions, None])
+        extra = None if turn.steps is None else {STEPS: turn.steps}
+        record = orjson.dumps([TURN, turn.now_ms, nonce, events, actions, extra])
         if len(record) > self._most_bytes:
             self._measure(instance, turn)
         draft = Draft(instance.id, instance.inc, turns_before, record)
@@ -189,7 +191,9 @@ class CommitWriter(Posting):
 
     def _measure(self, instance: Instance, turn: Turn) -> None:
         """Refuse what no server may be asked to take. Raises: TurnTooLarge."""
-        size, most = len(orjson.dumps(turn.actions)), self._most_bytes
+        # A step may decide as much as a turn; those before the last are small, see inline.py.
+        last = turn.actions[turn.steps[-1] :] if turn.steps is not None else turn.actions
+        size, most = len(orjson.dumps(last)), self._most_bytes
         if size > most:
             raise TurnTooLarge(
                 f"one turn of {instance.name!r} decided {len(turn.actions)} actions of {size} "
@@ -211,10 +215,12 @@ class CommitWriter(Posting):
         waits = not turn.ended
         dispatched: Messages = []
         extra = self._trace(instance)
+        skipped = 0
         for index, action in enumerate(turn.actions):
             code = action[0]
             if code == SCHEDULE_TASK:
                 if action[1] in inline:
+                    skipped += 1
                     continue
                 dispatched.append(self._activity(instance, action, nonce, now_ms, waits, extra))
                 opts = action[4]
@@ -257,7 +263,8 @@ class CommitWriter(Posting):
                 part.add("A", queue, message)
         if len(dispatched) > most:
             part.rest = dispatched[most:]
-            part.cursor = f"{nonce} {most}"
+            # Counted in the record, of which those that were run here are the first.
+            part.cursor = f"{nonce} {most + skipped}"
             part.add("U", part.cursor)
 
     def _trace(self, instance: Instance) -> dict[str, str] | None:

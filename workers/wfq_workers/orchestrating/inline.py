@@ -5,8 +5,8 @@ the turn's round trip. What it gives up is everything that the way was for: it h
 instances of the process, nothing can interrupt it but the watchdog of turns, and one that ends its
 process is the instance's fault ("killed its worker"), not its own.
 
-It runs at least once, like any other: nothing is recorded before the commit, which records the
-turn that scheduled it and the turn that got its result; a crash in between runs it again. A
+It runs at least once, like any other: nothing is recorded before the commit, which records that it
+was scheduled and what it returned; a crash in between runs it again. A
 timeout is found when it comes back, and a further attempt is an ordinary one, in a worker.
 """
 
@@ -17,33 +17,27 @@ import random
 import time
 from typing import Any
 
-import orjson
 from orjson import loads
 
-from wfq import failpoints
 from wfq.core.actions import SCHEDULE_TASK
 from wfq.core.events import COMPLETED, Action, Event
-from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
-from wfq.core.turn import Turn
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadLocked
 from wfq.logs import ACTIVITY
 from wfq.registry import Registry
-from wfq.storage import timers
 from wfq.storage.activities import Retry
-from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
+from wfq.storage.partitions import DISPATCH_BATCH
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
 from wfq_workers.activities.execution import Handler, failure_of
 from wfq_workers.backoff import told
-from wfq_workers.orchestrating.commits import CommitWriter
 
 log = logging.getLogger("wfq.orchestrator")
 
-#: Turns in a row that an instance may go on with inline activities alone; then the others of the
+#: Steps in a row that an instance may go on with inline activities alone; then the others of the
 #: batch have their turn.
-MOST_TURNS = 64
+MOST_STEPS = 64
 #: What attempts come from that nothing has delivered.
 _NO_STREAM = Stream(0, "", "")
 
@@ -67,56 +61,27 @@ class InlineActivities:
             if entry.inline and not entry.is_async and not entry.dependencies
         }
 
-    def of(self, turn: Turn) -> list[Action]:
-        """The activities of a turn that are to be run here.
+    def wanted(self, actions: list[Action], first: int) -> list[Action]:
+        """The activities among a turn's decisions, from `first` on, that are to be run here.
 
-        None of one that ended its run, where nobody awaits them, or that decided so much that
-        it is dispatched piece by piece.
+        None of a turn that decided so much that it is dispatched piece by piece.
         """
-        if turn.ended or len(turn.actions) > DISPATCH_BATCH:
-            return []
         handlers, found = self._handlers, []
-        for action in turn.actions:
-            if action[0] == SCHEDULE_TASK and action[2] in handlers:
-                opts = action[4]
-                if opts is None or opts.get("q", self._queue) == self._queue:
-                    found.append(action)
+        if len(actions) <= DISPATCH_BATCH:
+            for index in range(first, len(actions)):
+                action = actions[index]
+                if action[0] == SCHEDULE_TASK and action[2] in handlers:
+                    opts = action[4]
+                    if opts is None or opts.get("q", self._queue) == self._queue:
+                        found.append(action)
         return found
 
-    def run(
-        self,
-        instance: Instance,
-        part: InstanceCommit,
-        actions: list[Action],
-        turn: Turn,
-        writer: CommitWriter,
-        now_ms: int,
-    ) -> list[Event]:
-        """Run the activities `actions` of a turn; return the events of those that have ended.
+    def attempt(self, instance_id: str, message: list[Any], now_ms: int) -> Event | Retry | None:
+        """Run the activity of a message: its event, or its next attempt.
 
-        What goes on elsewhere, a further attempt, becomes an operation of `part`.
-        Raises: TurnAborted.
+        None leaves it to a worker. Raises: TurnAborted.
         """
-        events: list[Event] = []
-        for action in actions:
-            message = writer.message(instance, action, turn)
-            attempt = Attempt((_NO_STREAM, b"", instance.id, message, 1), time.monotonic())
-            outcome = self._attempt(attempt, now_ms)
-            if isinstance(outcome, list):
-                events.append(outcome)
-            elif outcome is None:
-                part.add("A", self._queue, orjson.dumps(message))
-            else:
-                task = (instance.id, attempt.task_id, attempt.nonce)
-                part.add("w", timers.task_field(*task), outcome.message)
-                member = timers.retry_member(self._queue, *task)
-                part.add("T", now_ms + outcome.delay_ms, member)
-        if failpoints.ACTIVE:
-            failpoints.hit("orch.after_inline")
-        return events
-
-    def _attempt(self, attempt: Attempt, now_ms: int) -> Event | Retry | None:
-        """One attempt's event, or its next attempt; None leaves it to a worker."""
+        attempt = Attempt((_NO_STREAM, b"", instance_id, message, 1), time.monotonic())
         handler = self._handlers[attempt.name]
         attempt.handler = handler
         ACTIVITY.set(attempt)

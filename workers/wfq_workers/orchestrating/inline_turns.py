@@ -1,0 +1,192 @@
+"""The turns of one batch in a program with inline activities.
+
+What an inline activity returns is there before the turn that scheduled it is committed. It is
+consumed in that very turn, as a further *step* of it (`wfq.core.steps`): one record, one part of
+the commit, and next to nothing besides what the code itself does. Three things begin a turn of
+its own instead, in the same commit:
+
+* the time: a turn has one, so what comes back in a later millisecond is for a later turn, whose
+  timers count from then;
+* the size: earlier steps together are small, so that the limits of a turn are those of its last;
+* the length of the history, which is looked at before every turn.
+"""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import Any
+
+import orjson
+
+from wfq import failpoints
+from wfq.core.events import Action, Event
+from wfq.core.instance import Instance
+from wfq.core.turn import Turn
+from wfq.storage import timers
+from wfq.storage.activities import Retry
+from wfq.storage.partitions import InstanceCommit
+from wfq_workers.orchestrating.inline import MOST_STEPS, InlineActivities
+from wfq_workers.orchestrating.partition import OwnedPartition
+
+#: Bytes of what the earlier steps of one turn consumed and decided, at most; and of `turn_bytes`.
+STEPS_BYTES, STEPS_PART = 64 * 1024, 4
+#: Payloads of a few bytes.
+_FLAT = frozenset((int, float, bool, type(None)))
+
+
+class InlineTurns:
+    """Brings to turns the results of what they decide; begins further ones where it must.
+
+    A batch hands `more` to every turn that it runs, with `instance` set. Where that has run
+    anything, which `used` tells, it then calls `go_on` and, with the last turn's part, `finish`.
+    here: the tasks of the last turn that were run in it. nonce, turns_before: of that turn.
+    now_ms: the server's time, which goes on meanwhile.
+    """
+
+    __slots__ = (
+        "_attempt",
+        "_base_ms",
+        "_begun",
+        "_left",
+        "_most_bytes",
+        "_most_events",
+        "_operations",
+        "_partition",
+        "_size",
+        "_steps_left",
+        "_token",
+        "_wanted",
+        "_watch_turn",
+        "here",
+        "instance",
+        "nonce",
+        "now_ms",
+        "turns_before",
+        "used",
+    )
+    instance: Instance
+
+    def __init__(
+        self, activities: InlineActivities, partition: OwnedPartition, token: str, now_ms: int
+    ) -> None:
+        limits = partition.engine.host.limits
+        self._partition = partition
+        self._token = token
+        self._wanted, self._attempt = activities.wanted, activities.attempt
+        self._watch_turn = partition.engine.watch.turn
+        self._most_bytes = min(STEPS_BYTES, limits.turn_bytes // STEPS_PART)
+        self._most_events = limits.history_events
+        # The server's clock is read once a batch, and carried on by ours.
+        self.now_ms = self._base_ms = now_ms
+        self._begun = monotonic()
+        self.used = False
+        self.nonce = ""
+        self.turns_before: int | None = None
+        self.here: set[int] = set()
+        self._operations: list[tuple[str, int | str, bytes | str]] = []
+        #: Results that the turn left to the next one.
+        self._left: list[Event] = []
+        self._size = 0
+        self._steps_left = MOST_STEPS
+
+    def more(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+        """Run the inline activities that a step has decided. Raises: TurnAborted."""
+        found = self._wanted(actions, asked)
+        if not found or not self._steps_left:
+            return None
+        if not self.used:
+            self.used = True
+            self.here, self._operations = set(), []
+        self._steps_left -= 1
+        instance = self.instance
+        events = self._run(turn, found)
+        if failpoints.ACTIVE:
+            failpoints.hit("orch.after_inline")
+        passed_s = self._watch_turn(instance) - self._begun
+        now_ms = self.now_ms = self._base_ms + int(passed_s * 1000)
+        self._size += _size_of(actions, asked, found, events)
+        if (
+            now_ms > turn.now_ms
+            or self._size > self._most_bytes
+            or instance.length + len(turn.events) >= self._most_events
+        ):
+            self._left = events
+            return None
+        return events
+
+    def _run(self, turn: Turn, actions: list[Action]) -> list[Event]:
+        """The events of those activities that have ended."""
+        attempt, message, here = self._attempt, self._partition.writer.message, self.here
+        instance, now_ms = self.instance, self.now_ms
+        events: list[Event] = []
+        for action in actions:
+            outcome = attempt(instance.id, message(instance, action, turn), now_ms)
+            if outcome is None:
+                continue  # it gets an entry like any other
+            here.add(action[1])
+            if isinstance(outcome, Retry):
+                self._retry(outcome, now_ms)
+            else:
+                events.append(outcome)
+        return events
+
+    def _retry(self, retry: Retry, now_ms: int) -> None:
+        task = (self.instance.id, retry.task_id, retry.nonce)
+        member = timers.retry_member(self._partition.engine.queue, *task)
+        self._operations.append(("w", timers.task_field(*task), retry.message))
+        self._operations.append(("T", now_ms + retry.delay_ms, member))
+
+    def go_on(
+        self,
+        turn: Turn,
+        created_ms: int,
+        turns_before: int | None,
+        position: list[Any] | None,
+        parts: list[InstanceCommit],
+    ) -> Turn:
+        """Run the turns that follow from results that `turn` has left, until there are none.
+
+        Adds the parts of all but the last, which is returned. Raises: TurnAborted, TurnTooLarge.
+        """
+        partition, instance, nonce = self._partition, self.instance, turn.nonce
+        while self._left:
+            events, self._left, self._size = self._left, [], 0
+            draft = partition.writer.draft(
+                instance, turn, turns_before=turns_before, nonce=nonce,
+                created=created_ms, position=position, inline=self.here,
+            )  # fmt: skip
+            assert draft is not None
+            self._add_operations(draft, turn)
+            parts.append(draft)
+            # What this commit itself has added is not to be looked for.
+            turns_before, nonce = None, partition.engine.nonce(self._token)
+            self.here, self._operations = set(), []
+            turn = instance.apply(events, self.now_ms, nonce, self.more)
+        self.nonce, self.turns_before = nonce, turns_before
+        return turn
+
+    def finish(self, part: InstanceCommit, turn: Turn) -> None:
+        """Add to the part of the last turn what goes on elsewhere; make ready for the next."""
+        self._add_operations(part, turn)
+        self.used = False
+        self._size, self._steps_left = 0, MOST_STEPS
+
+    def _add_operations(self, part: InstanceCommit, turn: Turn) -> None:
+        if not turn.ended:  # as with timers, nobody would wait for them
+            for letter, first, second in self._operations:
+                part.add(letter, first, second)
+
+
+def _size_of(actions: list[Action], asked: int, inline: list[Action], events: list[Event]) -> int:
+    """Bytes of what may be large among a step's decisions and results."""
+    size = 0
+    if len(actions) - asked > len(inline):
+        size = len(orjson.dumps(actions[asked:]))
+    else:
+        for action in inline:
+            if type(action[3]) not in _FLAT:
+                size += len(orjson.dumps(action[3]))
+    for event in events:
+        if type(event[3]) not in _FLAT:
+            size += len(orjson.dumps(event[3]))
+    return size
