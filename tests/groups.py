@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -16,24 +15,13 @@ from typing import Any
 
 import redis
 
+from tests.ports import free_ports
 from tests.servers import Kind, LocalServer, command_client, poll, runs
 
 SERVICE = "wfq"
 #: Milliseconds after which a silent master is taken for dead.
 DOWN_MS = 1_000
 SLOTS = 16_384
-
-
-def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
 
 
 class TcpServer(LocalServer):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Cli
-from tests.cli.test_processes import free_port, get
+from tests.cli.test_processes import get
+from tests.ports import free_port
 from tests.servers import Processes, Spawned, poll
 from wfq_cli.reload import SourceWatch, syntax_error
 

@@ -15,6 +15,7 @@ import pytest
 import redis
 
 from tests.cli.conftest import Cli
+from tests.ports import free_port
 from tests.servers import Processes, Spawned, poll, runs
 
 pytestmark = pytest.mark.processes
@@ -245,13 +246,6 @@ def test_a_port_that_is_taken_is_one_line(wfq: Cli) -> None:
         port = taken.getsockname()[1]
 
         assert f":{port}" in wfq.fails(2, "server", "--port", str(port))
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def get(url: str) -> Any:

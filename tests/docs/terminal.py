@@ -17,7 +17,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import pytest
 
 from tests.docs.markdown import Block
+from tests.ports import free_port
 from tests.servers import Processes, Spawned, clean_env
 
 #: Commands that run until they are stopped, and what their logs say once they are ready.
@@ -52,7 +52,7 @@ class Terminal:
             if shutil.which(tool) is None:
                 pytest.skip(f"no {tool} on PATH, which the page's commands need")
         self.directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self._processes = processes
         #: Variables that a reader has set before.
         self.extra: dict[str, str] = {}
@@ -176,10 +176,3 @@ def matches(expected: str, printed: str) -> bool:
 
 def _timeless(text: str) -> str:
     return _TIME.sub("<time>", text.strip())
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 import wfq as wf
-from tests.house.test_compose_processes import free_port
+from tests.ports import free_port
 from tests.servers import LocalServer, command_client, find_binary, poll
 from wfq.checker import check_namespace
 from wfq.client import WorkflowClient

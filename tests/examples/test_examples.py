@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 import wfq as wf
+from tests.ports import free_port
 from tests.servers import ROOT, Processes, clean_env, poll
 from wfq.storage import membership
 from wfq.storage.link import SyncLink
@@ -187,7 +188,7 @@ def test_a_report_is_exported_over_http(
     serve: Callable[[str], Example], capsys: pytest.CaptureFixture[str]
 ) -> None:
     example = serve("async_http")
-    port = _free_port()
+    port = free_port()
     server = example.processes.wfq("server", "--port", str(port), env=example.env)
     poll(lambda: _accepts(port), 20)
     assert server.alive
@@ -225,13 +226,6 @@ def test_an_application_serves_the_api_among_its_own_pages(
     assert "greet" in home
     assert started.headers["location"].startswith("http://shop.example/engine/v1.0/workflows/wfq/")
     assert ended["properties"]["dapr.workflow.output"] == '"hello Ada"'
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def _accepts(port: int) -> bool:

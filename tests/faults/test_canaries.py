@@ -11,7 +11,7 @@ import pytest
 
 import wfq as wf
 from tests.chaos.verdict import PASSWORD
-from tests.cli.test_processes import free_port
+from tests.ports import free_port
 from tests.servers import LocalServer, Processes, command_client, find_binary, poll
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(120)]

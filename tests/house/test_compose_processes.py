@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -12,18 +11,12 @@ from typing import Any
 import pytest
 
 from tests.house.test_compose import OURS, command
+from tests.ports import free_port
 from tests.servers import ROOT, Processes, command_client, poll
 
 pytestmark = pytest.mark.processes
 
 TOKEN = "compose-test"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def caller(port: int) -> Callable[..., dict[str, Any]]:

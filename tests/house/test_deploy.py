@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.house.test_compose import DURATION, HEALTHCHECK_KEYS, OURS, SERVICE_KEYS, compose
-from tests.house.test_compose_processes import free_port
+from tests.ports import free_port
 from tests.servers import ROOT, find_binary, poll
 from wfq.urls import check_redis_url
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import wfq as wf
-from tests.house.test_compose_processes import free_port
+from tests.ports import free_port
 from tests.servers import Processes, clean_env
 from wfq.client import WorkflowClient
 
