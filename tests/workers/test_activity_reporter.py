@@ -48,6 +48,9 @@ class StubWire:
 
     def check(self, now: float) -> None: ...
 
+    def answered(self) -> bool:
+        return True
+
     def close(self) -> None: ...
 
 

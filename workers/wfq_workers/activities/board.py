@@ -158,10 +158,12 @@ class Bell:
         self.armed = False
 
     def open(self) -> int:
-        """Make the bell work; returns the descriptor that becomes readable when it is rung."""
-        self._pair = socket.socketpair()
-        for end in self._pair:
-            end.setblocking(False)
+        """Make the bell work, if it does not yet; returns the descriptor that becomes readable
+        when it is rung."""
+        if self._pair is None:
+            self._pair = socket.socketpair()
+            for end in self._pair:
+                end.setblocking(False)
         return self._pair[0].fileno()
 
     def ring(self) -> None:

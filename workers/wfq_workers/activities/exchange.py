@@ -1,9 +1,10 @@
 """The thread that talks to Redis on the hot path: it reads attempts and reports outcomes.
 
 One thread for both, and as few wake-ups as can be: on a virtual processor a batch costs more
-in switches between threads than in anything else (measured). So a thread of the pool that has
-more to run does not wake this one, and an answer to a report is looked at when there is more
-to report, or another reason to be awake.
+in switches between threads than in anything else (measured). So what is known to be over at
+once is run right here (see `baton`), a thread of the pool that has more to run does not wake this
+one, and an answer to a report is looked at when there is more to report, or another reason to be
+awake.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from wfq.logs import ACTIVITY
+from wfq_workers.activities.baton import Baton
 from wfq_workers.activities.board import Board
+from wfq_workers.activities.packs import Job
 
 log = logging.getLogger("wfq.activity")
 
@@ -68,6 +72,7 @@ class End(Protocol):
 class Exchange:
     """Drives the ends until all have ended.
 
+    `take_trivial` takes a job off the line that is known to be over at once, and `run` runs it;
     `kick` lets a thread begin with the jobs in line, `widen` gives it help, `split_slow` takes
     apart what was to be short and is not, and tells when to look again.
     """
@@ -77,6 +82,8 @@ class Exchange:
         board: Board,
         ends: list[End],
         *,
+        take_trivial: Callable[[], Job | None],
+        run: Callable[[Job], None],
         kick: Callable[[], None],
         widen: Callable[[int], bool],
         split_slow: Callable[[float], float],
@@ -85,54 +92,81 @@ class Exchange:
         self._jobs = board.jobs
         self._bell = board.bell
         self._ends = ends
+        self._take_trivial = take_trivial
+        self._run = run
         self._kick = kick
         self._widen = widen
         self._patience_s = PATIENCE_S
-        self._thread = threading.Thread(
-            target=self._serve, name="wfq-activity-exchange", daemon=True
-        )
+        self._baton = Baton()
+        self._ended = threading.Event()
 
     def start(self) -> None:
-        self._thread.start()
+        for name, role in (("", self._drive), ("-2", self._stand_by)):
+            name = f"wfq-activity-exchange{name}"
+            threading.Thread(target=role, name=name, daemon=True).start()
 
     def join(self) -> None:
         """Wait until all ends have ended."""
-        self._thread.join()
+        self._ended.wait()
 
-    def _serve(self) -> None:
+    def _stand_by(self) -> None:
+        if self._baton.stand_by():
+            self._drive()
+
+    def _drive(self) -> None:
+        """Drive for as long as this thread has the baton, and until the end."""
+        while not self._serve():
+            if not self._baton.stand_by():
+                return
+        self._baton.end()
+        self._ended.set()
+
+    def _serve(self) -> bool:
+        """Go on until all ends have ended; False if the other thread drives by then."""
         bell = self._bell.open()
         while not all(end.ended for end in self._ends):
             try:
-                self._round(bell)
+                if not self._round(bell):
+                    return False
             except Exception as exc:
                 # A bug of ours, which must not end the only thread that reads and reports.
                 log.exception("the activity worker failed; going on")
                 for end in self._ends:
                     end.fail(exc)
         self._bell.close()
+        return True
 
-    def _round(self, bell: int) -> None:
-        """Send, sleep, receive."""
+    def _round(self, bell: int) -> bool:
+        """Run, send, sleep, receive; False if the other thread drives by then."""
         if len(self._ends) > 2:
             # On a cluster many share the slots: each is the first in its turn.
             self._ends.append(self._ends.pop(0))
+        more = False
+        if self._jobs and self._baton.watched:
+            until = time.monotonic() + PATIENCE_S
+            while not more and (job := self._take_trivial()) is not None:
+                if not self._baton.run(self._run, job):
+                    return False
+                more = time.monotonic() >= until
+            ACTIVITY.set(None)
         wake_at = self._split_slow(time.monotonic())
         for end in self._ends:
             wake_at = min(wake_at, self._step(end))
         # Armed before the last look for work: what comes after it rings.
         self._bell.armed = True
         timeout_s = min(max(0.0, wake_at - time.monotonic()), LONGEST_SLEEP_S)
-        lined_up = len(self._jobs)
+        lined_up = 0 if more else len(self._jobs)
         if lined_up:
             timeout_s = min(timeout_s, self._patience_s)
             # As late as can be: the thread finds the interpreter free when it is awake.
             self._kick()
-        if any(end.urgent and not end.waiting for end in self._ends):
+        if more or any(end.urgent and not end.waiting for end in self._ends):
             timeout_s = 0.0
         woken = self._sleep(bell, timeout_s)
         if lined_up and not woken and len(self._jobs) > lined_up // 2:
             helped = self._widen(len(self._jobs))
             self._patience_s = PATIENCE_S if helped else NO_HELP_S
+        return True
 
     def _step(self, end: End) -> float:
         try:

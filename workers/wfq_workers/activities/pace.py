@@ -7,6 +7,8 @@ from collections.abc import Mapping
 #: Seconds on average up to which an activity is short; above `LONG_S` one that was is not any more.
 SHORT_S = 0.001
 LONG_S = 0.002
+#: The same up to which one is over at once: handing it to another thread takes longer.
+TRIVIAL_S = 0.0001
 #: Calls before anything is known.
 KNOWN_AFTER = 32
 #: Weight of the last call in the average: one slow call among many short ones tells at once,
@@ -40,6 +42,11 @@ class Pace:
         """Whether it is known to be short."""
         limit_s = LONG_S if self._told_short else SHORT_S
         return self.calls >= KNOWN_AFTER and self._average_s <= limit_s
+
+    @property
+    def is_trivial(self) -> bool:
+        """Whether it is known to be over at once."""
+        return self._average_s <= TRIVIAL_S and self.calls >= KNOWN_AFTER
 
     def news(self, now: float) -> bool | None:
         """Whether it is short, if that is to be told now (monotonic); None if not."""

@@ -52,6 +52,26 @@ class ThreadPool:
         """Put attempts in line; `kick` sees to it that they are run."""
         self._jobs.extend(attempts)
 
+    def take_first(self, wanted: Callable[[Job], bool]) -> Job | None:
+        """Take the first attempt in line, if it is one that is wanted."""
+        try:
+            job = self._jobs.popleft()
+        except IndexError:
+            return None
+        if wanted(job):
+            return job
+        self._jobs.appendleft(job)
+        return None
+
+    def run(self, attempt: Job) -> None:
+        """Run an attempt that was taken, in the caller's thread."""
+        try:
+            self._run(attempt)
+        except BaseException:
+            # `run` turns whatever an activity raises into a failure: this is our bug.
+            facts = {"instance_id": getattr(attempt, "instance_id", "several")}
+            log.exception("the outcome of %r was lost in the worker", attempt, extra=facts)
+
     def kick(self) -> None:
         """Let one thread begin with what is in line."""
         if self._parked or not self._threads:
@@ -90,7 +110,7 @@ class ThreadPool:
         thread.start()
 
     def _serve(self) -> None:
-        take, run = self._jobs.popleft, self._run
+        take, run = self._jobs.popleft, self.run
         lock = threading.Lock()
         lock.acquire()
         while True:
@@ -101,12 +121,7 @@ class ThreadPool:
                     return
                 self._park(lock)
                 continue
-            try:
-                run(attempt)
-            except BaseException:
-                # `run` turns whatever an activity raises into a failure: this is our bug.
-                facts = {"instance_id": getattr(attempt, "instance_id", "several")}
-                log.exception("the outcome of %r was lost in the worker", attempt, extra=facts)
+            run(attempt)
 
     def _park(self, lock: threading.Lock) -> None:
         """Wait to be woken, unless there is something to do after all."""

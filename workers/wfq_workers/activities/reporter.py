@@ -87,8 +87,11 @@ class Reporter:
         """Send what is settled, unless an answer is still to come."""
         if self.waiting:
             self._wire.check(now)
-            lazy_until = self._sent_at + LAZY_S
-            return lazy_until if now < lazy_until else NEVER
+            if not (self._board.done and self._wire.answered()):
+                lazy_until = self._sent_at + LAZY_S
+                return lazy_until if now < lazy_until else NEVER
+            # It has come by now, as on most steps: what is done need not wait for another round.
+            self.take()
         if now >= self._give_up_at and self._batches:
             self._give_up()
         if now < self._rest_until:

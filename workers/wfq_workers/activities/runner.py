@@ -59,6 +59,7 @@ class Runner:
         self._pool = ThreadPool(
             self._run, board.jobs, limit=board.slots + board.spare, name="wfq-activity"
         )
+        self.run = self._pool.run
         self.kick = self._pool.kick
         self.widen = self._pool.widen
         self._loop = EventLoopThread(self._run_on_loop, name="wfq-activity-loop")
@@ -108,6 +109,10 @@ class Runner:
     def take_waiting(self) -> list[Job]:
         """Withdraw the attempts and packs that no thread has begun."""
         return self._pool.take_waiting()
+
+    def take_trivial(self) -> Job | None:
+        """Take the first job in line for a thread, if it is known to be over at once."""
+        return self._pool.take_first(_is_trivial)
 
     def split_slow(self, now: float) -> float:
         """Split the packs that take too long; returns when to look again (monotonic)."""
@@ -331,6 +336,19 @@ class Runner:
         stuck = len(self._board.stuck)
         if stuck >= self._board.spare:
             log.error("%d threads hang in activities that timed out; slots are lost", stuck)
+
+
+def _is_trivial(job: Job) -> bool:
+    """Whether all of a job in line for a thread is known to be over at once."""
+    if type(job) is Pack:
+        attempts = job.attempts
+    else:
+        assert type(job) is Attempt
+        if job.start_to_close_ms is not None or job.heartbeat_ms is not None:
+            # What watches these counts the threads that hang in them.
+            return False
+        attempts = [job]
+    return all(one.handler is not None and one.handler.pace.is_trivial for one in attempts)
 
 
 def _word(outcome: Completed | Retry | None) -> str:

@@ -141,6 +141,10 @@ class ReportWire(_HotWire):
         self._late_at = time.monotonic() + COMMAND_TIMEOUT_S
         wire.send([call.command() for _, call in self._calls])
 
+    def answered(self) -> bool:
+        """Whether the answer, or its beginning, is there. Raises: StorageError."""
+        return self._wire is not None and self._wire.has_reply()
+
     def receive(self, batches: Batches) -> dict[Stream, ServerReply]:
         """Remove from `batches` what the server took; return what it refused, and why.
 

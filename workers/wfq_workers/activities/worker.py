@@ -74,6 +74,8 @@ class ActivityLoop:
         self._exchange = Exchange(
             self._board,
             [*self._reporters, *self._readers],
+            take_trivial=self._runner.take_trivial,
+            run=self._runner.run,
             kick=self._runner.kick,
             widen=self._runner.widen,
             split_slow=self._runner.split_slow,
