@@ -125,6 +125,20 @@ def test_a_parent_of_a_stuck_child_looks_stuck(pages: Pages) -> None:
 
 
 @pytest.mark.usefixtures("shop")
+def test_the_overview_names_queues_that_nobody_serves(pages: Pages) -> None:
+    assert "Nothing is stalled, suspended or without a worker." in pages.page("/")
+    pages.wfq.schedule_new_workflow("family", instance_id="f-1")
+    pages.wfq.schedule_new_workflow("pay", instance_id="f-2", app_id="accounts", input=True)
+
+    text = shown(pages, "/", "no worker")
+
+    assert re.findall(r'queues">([^<]*)</a> <span class="bad">([^<]*)', text) == [
+        ("accounts", "1 event waits, and there is no orchestrator"),
+        ("elsewhere", "1 activity waits, and there is no worker"),
+    ]
+
+
+@pytest.mark.usefixtures("shop")
 def test_generations_are_told_as_far_as_they_are_kept(pages: Pages) -> None:
     pages.wfq.schedule_new_workflow("rounds", input=0, instance_id="r-1")
 

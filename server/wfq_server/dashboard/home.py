@@ -12,7 +12,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from wfq.checker.roster import Roster
 from wfq.management.state import WorkflowState, WorkflowStatus
+from wfq.storage.figures import Figures
 from wfq_server.dashboard.desk import Desk
 from wfq_server.dashboard.wording import percentile, took_ms
 
@@ -49,7 +51,9 @@ class Home:
             client.list_workflows(limit=_SHOWN),
         )
         # Straight from the indexes: those whose first turn is to come count as running.
-        totals = (await client.figures()).instances
+        figures, workers = await client.figures(), await self._desk.source.workers()
+        totals = figures.instances
+        roster = Roster([one.details | {"id": one.worker_id} for one in workers])
         return self._desk.page(
             request,
             "home.html",
@@ -59,8 +63,9 @@ class Home:
             failures=Counter(state.name for state in failed.items).most_common(_SHOWN),
             sample=SAMPLE,
             stuck=stalled.items,
+            unserved=unserved(figures, roster) if workers else [],
             recent=recent.items,
-            workers=await self._desk.source.workers(),
+            workers=workers,
             published=await self._desk.source.published(),
         )
 
@@ -81,6 +86,24 @@ class Home:
 
 
 _ALWAYS = ("RUNNING", "COMPLETED", "FAILED")
+
+
+def unserved(figures: Figures, roster: Roster) -> list[tuple[str, str]]:
+    """Return what waits for a kind of worker of which none lives: queue ("" for all), and what."""
+    found = []
+    for name, waiting in sorted(figures.queues.items()):
+        if waiting.activities and not roster.activity_workers(name):
+            found.append((name, f"{_some(waiting.activities, 'activity', 'activities')} no worker"))
+        if waiting.events and not roster.orchestrators(name):
+            found.append((name, f"{_some(waiting.events, 'event', 'events')} no orchestrator"))
+    if figures.overdue_s and roster.timer_lacks():
+        found.append(("", "timers are due, and there is no scheduler"))
+    return found
+
+
+def _some(number: int, one: str, many: str) -> str:
+    wait = f"1 {one} waits" if number == 1 else f"{number:,} {many} wait"
+    return f"{wait}, and there is"
 
 
 def durations(states: Sequence[State]) -> list[Durations]:
