@@ -26,7 +26,7 @@ from benchmarks.server import OPTIONS
 from tests.servers import Kind, find_binary, poll
 from wfq.core.instance import Instance
 from wfq.core.ports import Host
-from wfq.management.starting import new_instance_id
+from wfq.management.ids import new_instance_id
 from wfq.storage import activities, instances, partitions, scripts
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, Wire

@@ -113,7 +113,7 @@ class WorkflowClient:
         """Start an instance and return its id. A start whose reply was lost is not done twice.
 
         workflow: the function, or the name it is registered under. input: one JSON-encodable
-        value; None = no input. instance_id: None = a new UUID. options: start_at (a datetime,
+        value; None = no input. instance_id: None = a new random one. options: start_at (a datetime,
         naive = UTC, or a timedelta), reuse_id_policy, tags, app_id; see `StartOptions`.
         Raises: InstanceAlreadyExists; PayloadError, PayloadTooLarge; ConfigurationError.
         """
@@ -145,12 +145,12 @@ class WorkflowClient:
     ) -> InstanceId[Any]:
         """Run an instance again, as a new one, and return the new id.
 
-        from_event: None = from the beginning; N = what happened before event N of the history
-        (see `get_workflow_history`) is kept, the rest is done again. new_instance_id: None = a
-        new UUID; the id itself is allowed once the instance has ended, which it then replaces.
+        from_event: None = from the beginning; N = what happened before event N of the history (see
+        `get_workflow_history`) is kept, the rest is done again. new_instance_id: None = a new
+        random one; the id itself is allowed once the instance has ended, which it then replaces.
         input: another input of the workflow; with from_event, of the activity or child workflow
-        that event N has scheduled. A child started under an id of the workflow's own choice
-        needs that id to be free again. See `wfq.management.revival` for what exactly is kept.
+        that event N has scheduled. A child started under an id of the workflow's own choice needs
+        that id to be free again. See `wfq.management.revival` for what exactly is kept.
         Raises: InstanceNotFound, InstanceAlreadyExists, PayloadError, ConfigurationError.
         """
         return await self._do(

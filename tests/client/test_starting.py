@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
+from collections import Counter
 from collections.abc import Generator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,7 +24,9 @@ from wfq.errors import (
     StorageUnavailable,
     WorkflowMisuse,
 )
+from wfq.management.ids import new_instance_ids
 from wfq.storage import instances
+from wfq.storage.keys import Namespace
 
 
 @dataclass
@@ -57,7 +61,7 @@ def test_an_id_is_made_up_and_differs(client: wf.WorkflowClient) -> None:
     first, second = client.schedule_new_workflow("w"), client.schedule_new_workflow("w")
 
     assert first != second
-    assert len(first) == 32
+    assert re.fullmatch("[A-Za-z0-9]{18}", first)
 
 
 @pytest.mark.parametrize("bad", ["", "a b", "x~y", "é", "a" * 201, "a\n", "{a}", 7])
@@ -330,3 +334,24 @@ def test_a_closed_client_says_so(redis_url: str) -> None:
 
     with pytest.raises(wf.WfqError, match="closed"):
         client.ping()
+
+
+@pytest.mark.parametrize(
+    ("count", "used"), [(0, 0), (1, 1), (15, 1), (40, 2), (100, 6), (255, 15), (2000, 16)]
+)
+def test_ids_of_a_batch_are_of_few_partitions_and_all_differ(count: int, used: int) -> None:
+    space = Namespace("made-up", 16)
+
+    ids = new_instance_ids(space, count)
+
+    assert len(set(ids)) == count
+    assert all(re.fullmatch("[A-Za-z0-9]{18}", made) for made in ids)
+    assert len(set(map(space.partition_of, ids))) == used
+
+
+def test_ids_of_a_batch_are_shared_out_evenly_among_any_number_of_partitions() -> None:
+    space = Namespace("made-up", 200)
+
+    shares = Counter(map(space.partition_of, new_instance_ids(space, 160)))
+
+    assert sorted(shares.values()) == [16] * 10

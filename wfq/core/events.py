@@ -7,7 +7,7 @@ of the turn that scheduled the task, `inc` the incarnation of the instance.
 =====  ============================================  =========================================
 code   shape                                         meaning
 =====  ============================================  =========================================
-``S``  ``["S", inc, birth?]``                        start (the birth record only in transit)
+``S``  ``["S", inc, birth?]``                        start; recorded as ``["S", inc or ""]``
 ``C``  ``["C", task_id, nonce, result, attempts?]``  activity or child completed
 ``X``  ``["X", task_id, nonce, failure, attempts?]`` activity or child failed
 ``F``  ``["F", task_id, nonce]``                     timer, or timeout of an event wait, fired

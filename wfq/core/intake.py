@@ -142,7 +142,9 @@ class Intake(Generation):
         if self._start_seen:
             return
         self._start_seen = True
-        kept = [ev.STARTED, event[1]]
+        # A birth record that came along is in the history, and with it the incarnation, which here
+        # would only take room.
+        kept = [ev.STARTED, "" if len(event) > 2 else event[1]]
         self._turn.events.append(kept)
         if self._blocked:
             self._held.append((kept, None))

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
 import secrets
+from binascii import b2a_base64
 from typing import Any, Generic, TypeVar
+
+from wfq.storage.keys import Namespace
+
+#: Instances started together in one partition, where as many are started at once.
+TOGETHER = 16
 
 T_co = TypeVar("T_co", covariant=True)
 
@@ -31,6 +39,39 @@ class InstanceId(str, Generic[T_co]):
 def output_type_of(instance_id: str) -> Any:
     """Return the result type that an id remembers, or None."""
     return getattr(instance_id, "output_type", None) if type(instance_id) is not str else None
+
+
+#: Ids are letters and digits, which no shell, URL or option parser takes for anything else.
+_ONLY_ALPHANUMERIC = bytes.maketrans(b"+/", b"aZ")
+
+
+def new_instance_id() -> str:
+    """A random id of 18 letters and digits: 106 bits, so that no two are ever the same.
+
+    Every key, index, event and record of an instance holds its id, and Redis hashes, copies and
+    keeps each of these: the 32 digits of a UUID cost it 3 % more time and up to 64 bytes more.
+    """
+    return b2a_base64(os.urandom(15)).translate(_ONLY_ALPHANUMERIC)[:18].decode()
+
+
+def new_instance_ids(space: Namespace, count: int) -> list[str]:
+    """Ids of instances that are started together; of few instances, in few partitions.
+
+    A start call is worth its fixed cost to Redis from some `TOGETHER` instances on, and what was
+    started together goes on together, in shared batches and entries. So a hundred instances are
+    not spread over all partitions, but in a hundred calls every partition has its share.
+    """
+    partitions = space.partitions
+    used = max(1, count // TOGETHER)
+    if used >= partitions:
+        return [new_instance_id() for _ in range(count)]
+    chosen = random.sample(range(partitions), used)
+    ids: list[str] = []
+    while len(ids) < count:
+        made = space.id_in(chosen[len(ids) % used], new_instance_id()[:-1])
+        if made is not None:
+            ids.append(made)
+    return ids
 
 
 def new_incarnation() -> str:

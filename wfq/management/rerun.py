@@ -13,11 +13,10 @@ from wfq.core.events import B_EXTRA, B_INPUT, B_NAME, T_ACTIONS, Action, Record
 from wfq.core.history import expand_history
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceRunning
 from wfq.management.history import Place, place_of
-from wfq.management.ids import InstanceId, new_incarnation, output_type_of
+from wfq.management.ids import InstanceId, new_incarnation, new_instance_id, output_type_of
 from wfq.management.operations import fetch_records
 from wfq.management.revival import Source, Target, revive
 from wfq.management.scope import Scope
-from wfq.management.starting import new_instance_id
 from wfq.management.steps import Operation, run, server_now_ms
 from wfq.storage import reruns
 from wfq.storage.instances import TERMINAL

@@ -8,7 +8,6 @@ first generation is gone.
 
 from __future__ import annotations
 
-import uuid
 from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
@@ -17,7 +16,7 @@ import orjson
 
 from wfq.core.events import B_EXTRA, B_GEN, B_INPUT
 from wfq.errors import InstanceAlreadyExists, StorageUnavailable
-from wfq.management.ids import new_incarnation
+from wfq.management.ids import new_incarnation, new_instance_id
 from wfq.management.operations import read
 from wfq.management.scope import Scope
 from wfq.management.starting import when_due
@@ -48,7 +47,7 @@ def start_once(
     request started. Raises: InstanceAlreadyExists when the id has another name or input.
     """
     name, _ = workflow_ref(workflow)
-    given = uuid.uuid4().hex if instance_id is None else check_new_instance_id(instance_id)
+    given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
     queue = scope.app_id if app_id is None else check_queue(app_id)
     digest = _digest(name, queue, value)
     item = NewInstance(

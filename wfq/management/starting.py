@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 import uuid
@@ -17,7 +16,7 @@ import orjson
 from wfq.codec import Codec
 from wfq.core.options import due_ms
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceNotFound
-from wfq.management.ids import InstanceId, new_incarnation
+from wfq.management.ids import InstanceId, new_incarnation, new_instance_id, new_instance_ids
 from wfq.management.scope import Scope
 from wfq.management.steps import Command, Operation, begin, run, run_many, server_now_ms, wait
 from wfq.management.waiting import Wish
@@ -98,12 +97,6 @@ class StartOptions:
     app_id: str | None = None
 
 
-def new_instance_id() -> str:
-    """A UUID of version 4 as 32 hex digits; `uuid.uuid4` takes four times as long."""
-    text = os.urandom(16).hex()
-    return f"{text[:12]}4{text[13:16]}{'89ab'[int(text[16], 16) & 3]}{text[17:]}"
-
-
 def start(
     scope: Scope,
     workflow: Workflow,
@@ -133,7 +126,7 @@ def start_many(
     made = yield from _prepare(scope, workflow, options)
     if made.policy is ReuseIdPolicy.TERMINATE_AND_REPLACE:
         raise ConfigurationError("starting many cannot terminate_and_replace; start one by one")
-    items = _items(made, values, instance_ids)
+    items = _items(scope, made, values, instance_ids)
     ids: list[InstanceId[Any]] = []
     refused: InstanceAlreadyExists | None = None
     for at in range(0, len(items), STARTS_AT_ONCE):
@@ -151,11 +144,13 @@ def start_many(
 
 
 def _items(
-    made: _Prepared, values: Iterable[Any], instance_ids: Iterable[str] | None
+    scope: Scope, made: _Prepared, values: Iterable[Any], instance_ids: Iterable[str] | None
 ) -> list[NewInstance]:
+    found = list(values)
     if instance_ids is None:
-        return [made.item(value, None) for value in values]
-    found, ids = list(values), list(instance_ids)
+        ids = new_instance_ids(scope.namespace, len(found))
+        return [made.item(value, made_id) for value, made_id in zip(found, ids, strict=True)]
+    ids = list(instance_ids)
     if len(found) != len(ids):
         raise ConfigurationError(
             f"{len(found)} inputs and {len(ids)} instance ids; each input needs its id"

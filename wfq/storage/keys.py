@@ -39,6 +39,7 @@ from __future__ import annotations
 import re
 from binascii import crc_hqx
 from functools import lru_cache
+from string import ascii_letters, digits
 
 from wfq.errors import InvalidIdentifier
 
@@ -66,6 +67,7 @@ NAMESPACE_KEYS = ("meta", "queues", "workers", "members:", "short:", "turn:", "w
 #: Partitions of a new namespace. Fixed at its creation, since it decides where an id lives.
 DEFAULT_PARTITIONS = 16
 
+_ALPHANUMERIC = [letter.encode() for letter in ascii_letters + digits]
 _USER_ID = re.compile(r"[A-Za-z0-9._:@-]{1,200}\Z")
 #: Engine-made child ids append `~` parts to the parent's id, so they may be longer.
 _ANY_ID = re.compile(r"[A-Za-z0-9._:@~-]{1,1000}\Z")
@@ -126,6 +128,14 @@ class Namespace:
     def partition_of(self, instance_id: str) -> int:
         """The partition an instance lives in: by the part of its id before the first `~`."""
         return _crc16(instance_id.partition("~")[0]) % self.partitions
+
+    def id_in(self, partition: int, head: str) -> str | None:
+        """The head with one more letter or digit, so that it lives there; None where none fits."""
+        begun = crc_hqx(head.encode(), 0)
+        for last in _ALPHANUMERIC:
+            if crc_hqx(last, begun) % self.partitions == partition:
+                return head + last.decode()
+        return None
 
     def prefix(self, partition: int) -> str:
         """What every key of the partition begins with."""
