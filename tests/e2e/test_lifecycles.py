@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 import wfq as wf
 from tests.e2e.conftest import FleetFor
+from tests.e2e.fleet import Fleet
 from tests.servers import poll
+from wfq.checker.namespace import check_namespace
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 
@@ -66,6 +69,11 @@ def test_ten_thousand_generations_keep_history_and_memory_flat(fleet_for: FleetF
     assert resident_kib(worker.pid) < memory + 16 * 1024
 
 
+def status_of(fleet: Fleet, instance_id: str) -> str:
+    state = fleet.client.get_workflow_state(instance_id)
+    return "" if state is None else state.runtime_status.name
+
+
 def resident_kib(pid: int) -> int:
     """Memory of a process that is in use, in KiB."""
     status = Path(f"/proc/{pid}/status")
@@ -114,6 +122,44 @@ def test_events_raised_early_late_and_while_suspended_are_taken_in_order(
     client.resume_workflow(instance_id)
 
     assert fleet.output(instance_id) == [1, 3, 2, None]
+
+
+def test_a_delayed_start_that_was_suspended_and_resumed_is_pending_again(
+    fleet_for: FleetFor,
+) -> None:
+    fleet = fleet_for(APP)
+    client = fleet.client
+    delays = {
+        "far": timedelta(hours=1),
+        "near": timedelta(seconds=2),
+        "past": timedelta(seconds=0.3),
+    }
+    for name, delay in delays.items():
+        client.schedule_new_workflow("leaf", input=7, instance_id=name, start_at=delay)
+        client.pause_workflow(name)
+    fleet.worker()
+    link = SyncLink(fleet.url)
+    for name in delays:
+        poll(lambda name=name: status_of(fleet, name) == "SUSPENDED", 20)  # type: ignore[misc]
+    past = NAMESPACE.timers(NAMESPACE.partition_of("past"))
+    poll(lambda: not any(b" past " in one for one in link.command("ZRANGE", past, 0, -1)), 20)
+
+    for name in delays:
+        client.resume_workflow(name)
+
+    poll(lambda: status_of(fleet, "far") == "PENDING", 20)
+    assert "far" in [one.instance_id for one in client.list_workflows(status="PENDING").items]
+    assert [fleet.output(name) for name in ("past", "near")] == [7, 7]
+    assert check_namespace(link, NAMESPACE).ok
+    client.pause_workflow("far")
+    poll(lambda: status_of(fleet, "far") == "SUSPENDED", 20)
+    client.resume_workflow("far")
+    poll(lambda: status_of(fleet, "far") == "PENDING", 20)
+    client.terminate_workflow("far")
+    poll(lambda: status_of(fleet, "far") == "TERMINATED", 20)
+    after = check_namespace(link, NAMESPACE)
+    link.close()
+    assert after.ok, str(after)
 
 
 def test_a_finished_id_can_be_used_again_and_a_live_one_cannot(fleet_for: FleetFor) -> None:

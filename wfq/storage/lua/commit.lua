@@ -51,6 +51,8 @@
 --   S field value                   set a field of the instance hash
 --   D field                         delete a field of the instance hash
 --   I from to created               move between status indexes
+--   W member created                resumed before its delayed start, the timer `member`: PENDING
+--                                   again, unless that has just fired
 --   F from to created ended         the instance has ended: its status, time and index
 --   f created ended                 the same, from RUNNING to COMPLETED
 --   E queue target event            an event for an instance of this partition (no check)
@@ -84,7 +86,7 @@ local others_at = end_records + plain_ends
 local PACK = 16
 local sub, call = string.sub, redis.call
 -- How many values each operation has; not made where it is not looked at, as in most calls.
-local OPERANDS = count > 0 and {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, F = 4, E = 3,
+local OPERANDS = count > 0 and {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, W = 2, F = 4, E = 3,
   P = 3, C = 7, R = 7, M = 2, O = 1, o = 3, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
@@ -253,6 +255,15 @@ for n = 1, count do
     elseif op == 'I' then
       gather(leave, a, id)
       gather(enter, b, c, id)
+    elseif op == 'W' then
+      local status = redis.call('ZSCORE', timers, a) and 'PENDING' or 'RUNNING'
+      if status == 'PENDING' then
+        redis.call('HSET', prefix .. 'instance:' .. id, 'status', status)
+      else
+        redis.call('HDEL', prefix .. 'instance:' .. id, 'status')
+      end
+      gather(leave, 'SUSPENDED', id)
+      gather(enter, status, b, id)
     elseif op == 'E' then
       send(a, b, c)
     elseif op == 'P' then

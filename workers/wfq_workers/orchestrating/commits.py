@@ -339,6 +339,10 @@ class CommitWriter(Posting):
             else:
                 part.add("F", before, after, created, turn.now_ms)
             self._tell_parent(part, instance, turn)
+        elif after == "RUNNING" and before == "SUSPENDED" and not instance.begun:
+            due = timers.delayed_start_member(self._queue, instance.id, instance.inc)
+            part.add("W", due, created)
+            return
         elif after == "RUNNING":
             part.add("D", "status")
         else:
