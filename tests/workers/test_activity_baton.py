@@ -24,7 +24,6 @@ class Deputy:
         self._baton = baton
         self.thread = threading.Thread(target=self._run)
         self.thread.start()
-        poll(lambda: baton.watched)
 
     def _run(self) -> None:
         self.took_over = self._baton.stand_by()

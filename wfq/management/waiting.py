@@ -29,6 +29,8 @@ OUTAGE_S = 60.0
 FIRST_RETRY_S, LAST_RETRY_S = 0.05, 2.0
 #: Notices taken before what they name is read.
 NOTICES_AT_ONCE = 1000
+#: Waits of a partition up to which a notice is searched for each, before it is taken apart.
+FEW_WAITS = 8
 #: Instances in one read, so that Redis is never blocked for long.
 READ_BATCH = 200
 
@@ -171,6 +173,9 @@ class WaitBook:
             self.confirmed.add(partition)
             return list(by_id or ())
         if not by_id:
+            return ()
+        if len(by_id) <= FEW_WAITS and not any(name.encode() in notice.data for name in by_id):
+            # Most commits of a busy partition are about others.
             return ()
         # Commits name what they changed, with "!" before what has ended.
         names = notice.data.decode().split(" ")

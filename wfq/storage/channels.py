@@ -10,13 +10,15 @@ import selectors
 import socket
 import threading
 from collections.abc import Awaitable, Iterable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
+import hiredis
 import redis
 
 from wfq.errors import StorageUnavailable
 from wfq.storage.link import AsyncLink, translate
-from wfq.storage.opening import is_memory, shown
+from wfq.storage.opening import COMMAND_TIMEOUT_S, is_memory, shown
+from wfq.storage.rawsocket import RawSocket
 from wfq.storage.slots import open_any
 
 
@@ -64,9 +66,11 @@ class Subscriber:
         self._waker.setblocking(False)
         self._selector = selectors.DefaultSelector()
         self._connection: Any = None
+        self._raw: RawSocket | None = None
         try:
             self._connection = self._client.connection_pool.get_connection()
             if not self._memory:
+                self._raw = RawSocket.of(self._connection, COMMAND_TIMEOUT_S)
                 self._selector.register(self._waked, selectors.EVENT_READ)
                 self._selector.register(self._connection._sock, selectors.EVENT_READ)
         except (redis.RedisError, OSError) as exc:
@@ -101,7 +105,10 @@ class Subscriber:
             self._flush()
             if not self._readable(timeout_s):
                 return None
-            reply = self._connection.read_response(disable_decoding=True)
+            if self._raw is not None:
+                reply = self._raw.receive()
+            else:
+                reply = self._connection.read_response(disable_decoding=True)
         except (redis.RedisError, OSError, ValueError) as exc:
             raise translate(exc, self.server) from exc
         self._unanswered = False
@@ -139,7 +146,10 @@ class Subscriber:
             commands, self._pending = self._pending, []
             try:
                 for command in commands:
-                    self._connection.send_command(*command, check_health=False)
+                    if self._raw is not None:
+                        self._raw.send(hiredis.pack_command(cast(Any, command)))
+                    else:
+                        self._connection.send_command(*command, check_health=False)
             except (redis.RedisError, OSError) as exc:
                 raise translate(exc, self.server) from exc
 
@@ -147,14 +157,21 @@ class Subscriber:
         """Wait for a reply; False after the timeout or when woken."""
         if self._memory:
             return bool(self._connection.can_read(timeout_s))
-        if self._connection.can_read(0):
+        if self._has_reply():
             return True
+        if timeout_s == 0:
+            return False
         for key, _ in self._selector.select(timeout_s):
             if key.fileobj is self._waked:
                 try:
                     self._waked.recv(4096)
                 except BlockingIOError:
                     pass
+        return self._has_reply()
+
+    def _has_reply(self) -> bool:
+        if self._raw is not None:
+            return self._raw.ready()
         return bool(self._connection.can_read(0))
 
 

@@ -27,8 +27,9 @@ class Baton:
     """Held by the thread that drives."""
 
     def __init__(self) -> None:
-        #: Whether a thread stands by. Only then may the driver run what could hold it up.
-        self.watched = False
+        #: Whether the other thread stands by, as it does at first. Only then may the driver run
+        #: what could hold it up.
+        self.watched = True
         # Between the driver that comes back and the one that takes over.
         self._lock = threading.Lock()
         self._runs = 0

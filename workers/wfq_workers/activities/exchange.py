@@ -99,15 +99,23 @@ class Exchange:
         self._patience_s = PATIENCE_S
         self._baton = Baton()
         self._ended = threading.Event()
+        name = "wfq-activity-exchange"
+        self._threads = [
+            threading.Thread(target=self._drive, name=name, daemon=True),
+            threading.Thread(target=self._stand_by, name=f"{name}-2", daemon=True),
+        ]
 
     def start(self) -> None:
-        for name, role in (("", self._drive), ("-2", self._stand_by)):
-            name = f"wfq-activity-exchange{name}"
-            threading.Thread(target=role, name=name, daemon=True).start()
+        for thread in self._threads:
+            thread.start()
 
     def join(self) -> None:
         """Wait until all ends have ended."""
         self._ended.wait()
+        # Otherwise one is held up by an activity, and ends after it.
+        if self._baton.watched:
+            for thread in self._threads:
+                thread.join()
 
     def _stand_by(self) -> None:
         if self._baton.stand_by():
