@@ -211,7 +211,7 @@ class Store:
     def deliver(
         self, source: int, target: int, *messages: tuple[bytes, outbox.Message]
     ) -> list[str]:
-        return self.run(outbox.deliver(self.ns, source, target, messages))
+        return self.run(outbox.deliver(self.ns, source, target, messages)).words
 
     # --- looking
 

@@ -201,7 +201,7 @@ def carry(store: Store, entry_id: bytes, message: Message) -> list[str]:
     found: dict[bytes, Kin] = {}
     for _ in range(5):
         call = outbox.deliver(store.ns, SOURCE, 0, [(entry_id, message)], found)
-        answers = store.run(call)
+        answers = store.run(call).words
         words += answers
         if words[-1] != "kin":
             break
@@ -361,7 +361,7 @@ def test_what_was_seen_of_kin_must_still_hold(store: Store) -> None:
 
     def deliver(found: Kin) -> list[str]:
         letters = [(b"6-0", kin("n2"))]
-        return store.run(outbox.deliver(store.ns, SOURCE, 0, letters, {b"6-0": found}))
+        return store.run(outbox.deliver(store.ns, SOURCE, 0, letters, {b"6-0": found})).words
 
     assert deliver(alive) == ["kin"]
     assert deliver(Kin("replace", "n0.0")) == ["kin"]

@@ -63,7 +63,6 @@ class Ledger:
     #: Queue, entry and field up to which the last partial commit has consumed the stream.
     position: tuple[str, tuple[int, int], int] | None = None
 
-    #: Whom its outcome is for, as in the birth record.
     #: Activities by the nonce of their turn, in order.
     activities: dict[str, list[int]] = field(default_factory=dict)
 

@@ -53,6 +53,8 @@ class _Round:
         self.requests = list(requests)
         self.replies: list[Any] = [None] * len(requests)
         self.todo = list(range(len(requests)))
+        #: Requests that a node did not answer in time.
+        self.silent: set[int] = set()
 
     def by_node(self) -> dict[Address, list[int]]:
         """What is to be sent where; a request that nobody serves has its reply at once."""
@@ -73,6 +75,8 @@ class _Round:
     def failed(self, address: Address, numbers: Sequence[int], error: Exception) -> None:
         """Note that a node gave no answer."""
         self.table.learn(error)
+        if isinstance(error, (redis.TimeoutError, TimeoutError)):
+            self.silent.update(numbers)
         found = translate(error, f"{address[0]}:{address[1]} of {self.server}")
         for n in numbers:
             self.replies[n] = found
@@ -138,10 +142,14 @@ class Nodes:
         Not `patient`: redirections are followed, and nothing is waited for.
         """
         work = _Round(self._url, requests)
-        delays_s = RETRY_DELAYS_S if patient and self._patient else HASTY_DELAYS_S
+        patient = patient and self._patient
+        delays_s = RETRY_DELAYS_S if patient else HASTY_DELAYS_S
         for delay_s in (*delays_s, None):
             self._send(work)
             work.sort_out()
+            if not patient:
+                # Whoever has hung once would take as long again.
+                work.todo = [n for n in work.todo if n not in work.silent]
             if not work.todo or delay_s is None:
                 break
             time.sleep(delay_s * (0.5 + random.random()))

@@ -64,10 +64,11 @@ def detached_start(
 
 
 def read_command(
-    namespace: Namespace, partition: int, *, count: int = BATCH
+    namespace: Namespace, partition: int, *, after: bytes = b"", count: int = BATCH
 ) -> tuple[Argument, ...]:
-    """Read the oldest messages of a partition's outbox."""
-    return ("XRANGE", namespace.outbox(partition), "-", "+", "COUNT", count)
+    """Read the oldest messages of a partition's outbox, behind an entry if one is given."""
+    start = b"(" + after if after else b"-"
+    return ("XRANGE", namespace.outbox(partition), start, "+", "COUNT", count)
 
 
 def parse_messages(reply: list[Any]) -> list[tuple[bytes, Message]]:
@@ -94,14 +95,25 @@ class Kin:
 NOT_LOOKED_AT = Kin("", "")
 
 
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """What became of messages: a word for each (see deliver.lua).
+
+    seen: the outbox id of the source that the receiver had applied last, before.
+    """
+
+    words: list[str]
+    seen: bytes
+
+
 def deliver(
     namespace: Namespace,
     source: int,
     target: int,
     messages: Sequence[tuple[bytes, Message]],
     kin: Mapping[bytes, Kin] | None = None,
-) -> Call[list[str]]:
-    """Apply messages to their partition, each once: per message a word (see deliver.lua).
+) -> Call[Delivered]:
+    """Apply messages to their partition, each once.
 
     `kin`, by outbox id: what was found of those that an earlier call has answered "kin".
     """
@@ -113,7 +125,7 @@ def deliver(
             found = (kin or {}).get(entry_id, NOT_LOOKED_AT)
             args += (found.what, found.incarnation, found.value)
     keys = [namespace.inbox_from(target), namespace.prefix(target)]
-    return Call(scripts.DELIVER, keys, args, _words)
+    return Call(scripts.DELIVER, keys, args, _parse_delivered)
 
 
 def _operands(message: Message) -> list[Argument]:
@@ -132,5 +144,21 @@ def trim_command(
     return ("XDEL", namespace.outbox(partition), *entry_ids)
 
 
-def _words(reply: list[bytes]) -> list[str]:
-    return [word.decode() for word in reply]
+def _parse_delivered(reply: list[bytes]) -> Delivered:
+    *words, seen = reply
+    return Delivered([word.decode() for word in words], seen)
+
+
+def order_of(entry_id: bytes) -> tuple[int, int]:
+    """What outbox ids are compared by."""
+    ms, _, seq = entry_id.partition(b"-")
+    return int(ms), int(seq)
+
+
+def reissue(namespace: Namespace, partition: int, seen: bytes) -> Call[bool]:
+    """Give a partition's messages new ids above `seen`, if it never gave one so high.
+
+    Returns whether they have new ids.
+    """
+    keys = [namespace.outbox(partition), namespace.prefix(partition)]
+    return Call(scripts.REISSUE, keys, [seen], bool)

@@ -53,6 +53,7 @@ LIST = _load("list")
 PURGE = _load("purge")
 READ = _load("read")
 RECONCILE = _load("reconcile")
+REISSUE = _load("reissue")
 RELEASE = _load("release")
 RENEW = _load("renew")
 RENEW_TASKS = _load("renew_tasks")
@@ -83,6 +84,7 @@ ALL = (
     PURGE,
     READ,
     RECONCILE,
+    REISSUE,
     RELEASE,
     RENEW,
     RENEW_TASKS,

@@ -27,7 +27,8 @@
 --        replace            it is to make room, even if it runs
 --        ""                 not looked at yet
 -- Reply: per message "applied" | "skipped" | "unknown" | "taken" | "finished" | "adopted" | "kin"
--- (to be looked at; nothing was done) | "waits" (behind such a one).
+-- (to be looked at; nothing was done) | "waits" (behind such a one); then the id of the last one
+-- applied before this call, "0-0" for none.
 
 local applied, prefix = KEYS[1], KEYS[2]
 local source, count = ARGV[1], tonumber(ARGV[2])
@@ -39,6 +40,7 @@ seen_ms, seen_seq = tonumber(seen_ms), tonumber(seen_seq)
 -- A script that has begun to write is not stopped by a full Redis.
 redis.call('HDEL', applied, '')
 local replies, newest, posted, stopped = {}, nil, false, false
+replies[count + 1] = seen
 local at = 3
 for n = 1, count do
   local ms, seq, kind = tonumber(ARGV[at]), tonumber(ARGV[at + 1]), ARGV[at + 2]

@@ -19,6 +19,7 @@ from wfq.storage import timers
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, timeout_of
 from wfq.storage.membership import turn_command
+from wfq.urls import is_cluster
 from wfq_workers.backoff import Backoff
 from wfq_workers.metrics.counts import TimerCounts
 from wfq_workers.scheduling.forwarder import Forwarder
@@ -29,7 +30,8 @@ log = logging.getLogger("wfq.scheduler")
 
 #: Longest sleep in seconds: a wake-up that was lost delays a timer by no more.
 LONGEST_SLEEP_S = 10.0
-#: Seconds from the first look at a node that is back to the second.
+#: Seconds between two looks while a node is away, and from the first at one that is back to the
+#: second.
 AGAIN_S = 2.0
 #: Milliseconds for which a look without a known reason counts for all schedulers.
 TURN_MS = 5_000
@@ -50,6 +52,8 @@ class SchedulerLoop:
         self._namespace = namespace
         self._stopping = threading.Event()
         self._backoff = Backoff(log, "scheduler")
+        #: For nodes of a cluster that are away: the others are served meanwhile.
+        self._partly = Backoff(log, "scheduler")
         self._wakeups = Wakeups(url, namespace)
         self._forwarder = Forwarder(url, namespace)
         self._sweeper = Sweeper(namespace, retention or {})
@@ -84,7 +88,7 @@ class SchedulerLoop:
     @property
     def redis_errors(self) -> int:
         """Times that Redis could not be asked."""
-        return self._backoff.total
+        return self._backoff.total + self._partly.total
 
     def _run(self) -> None:
         link = SyncLink(self._url, timeout_s=timeout_of(self._url), patient=False)
@@ -118,7 +122,14 @@ class SchedulerLoop:
 
     def _is_my_turn(self, link: SyncLink) -> bool:
         """Whether this scheduler looks around for all of them."""
-        return bool(link.command(*turn_command(self._namespace, "timers", "scheduler", TURN_MS)))
+        turn = turn_command(self._namespace, "timers", "scheduler", TURN_MS)
+        try:
+            return bool(link.command(*turn))
+        except StorageError:
+            if not is_cluster(self._url):
+                raise
+            # The node that knows is away: the others are not to wait for it.
+            return True
 
     def _round(self, link: SyncLink) -> None:
         now = time.monotonic()
@@ -154,8 +165,9 @@ class SchedulerLoop:
                 self.counts.lateness.add(result.lateness_ms / 1000)
             wait_s = rest_s
             self._known.discard(partition)
-            if partition in self._failed:
-                # What it published before the nodes had found each other again reached nobody.
+            if self._failed:
+                # What is published reaches nobody by way of a node that is away, nor before the
+                # nodes have found each other again.
                 self._failed.discard(partition)
                 self._known.add(partition)
                 wait_s = AGAIN_S
@@ -166,12 +178,24 @@ class SchedulerLoop:
                     self._known.add(partition)
             self._look_at[partition] = read_at + wait_s
         try:
-            self._forwarder.forward(served)
+            waits = self._forwarder.forward(served)
         except StorageError:
             # What could not be carried is not to wait for the rest.
             for partition in served:
                 self._look_at[partition] = read_at
                 self._known.add(partition)
             raise
-        if failure is not None:
+        for partition, wait_s in waits.items():
+            self._look_at[partition] = min(self._look_at[partition], time.monotonic() + wait_s)
+            self._known.add(partition)
+        if failure is None:
+            if not self._failed:
+                self._partly.clear()
+        elif len(self._failed) < self._namespace.partitions:
+            # Most of the time is for those that answer.
+            rest_s = self._partly.note(failure) + 2 * (read_at - now)
+            retry_at = time.monotonic() + rest_s
+            for partition in set(due).difference(served):
+                self._look_at[partition] = retry_at
+        else:
             raise failure
