@@ -16,8 +16,9 @@ from benchmarks.stage import Outcome, Stage
 from benchmarks.suite import Case, Units
 from tests.servers import ROOT
 
-#: Seconds of load before the first measurement.
-SETTLE_S = 2.0
+#: Seconds of load before the first measurement: workers learn which activities are short, and
+#: orchestrators hear of it, within a few.
+SETTLE_S = 5.0
 
 #: The background sets the rate; what counts is the latency beside it.
 _FIXED = "rate is given"
