@@ -21,6 +21,10 @@ class Turns(Protocol):
     def running(self) -> tuple[str, str | None] | None:
         """Id and workflow of the instance whose code runs; its workflow is not known at first."""
 
+    @property
+    def attempt(self) -> Facts | None:
+        """The attempt of an activity that runs within the turn."""
+
 
 #: The attempt that the current thread or task runs.
 ACTIVITY: ContextVar[Facts | None] = ContextVar("wfq_activity", default=None)
@@ -59,7 +63,9 @@ class InstanceIds(logging.Filter):
 
 
 def _ids() -> dict[str, object] | None:
-    facts = ACTIVITY.get()
+    facts, turns = ACTIVITY.get(), TURNS.get()
+    if facts is None and turns is not None:
+        facts = turns.attempt
     if facts is not None:
         return {
             "instance_id": facts.instance_id,
@@ -67,7 +73,6 @@ def _ids() -> dict[str, object] | None:
             "task_id": facts.task_id,
             "attempt": facts.number,
         }
-    turns = TURNS.get()
     found = None if turns is None else turns.running()
     if found is None:
         return None

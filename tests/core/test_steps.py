@@ -40,18 +40,24 @@ def begin(function: Callable[..., Any], value: Any = 1) -> tuple[Registry, list[
     return registry, records, Instance.load("order-7", as_stored(records), registry)
 
 
-def answers(turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+class Inline:
     """As an orchestrator with an inline activity that adds one."""
-    return [
-        ["C", action[1], turn.nonce, action[3] + 1]
-        for action in actions[asked:]
-        if action[0] == "A" and action[2] == "inline"
-    ]
+
+    names = frozenset(("inline",))
+
+    def bring(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+        return [
+            ["C", action[1], turn.nonce, action[3] + 1]
+            for action in actions[asked:]
+            if action[0] == "A" and action[2] in self.names
+        ]
 
 
-def run(instance: Instance, records: list[Record], *events: Event, more: Any = answers) -> Turn:
+def run(
+    instance: Instance, records: list[Record], *events: Event, more: Inline | None = None
+) -> Turn:
     number = len(records)
-    turn = instance.apply(list(events), START_MS + number, f"n{number}", more)
+    turn = instance.apply(list(events), START_MS + number, f"n{number}", more or Inline())
     records.append(as_stored(turn.record()))
     return turn
 
@@ -138,14 +144,15 @@ def test_no_code_decides_anything_between_two_steps() -> None:
         held.append(ctx)
         yield ctx.call_activity("inline", input=value)
 
-    def meddles(turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
-        with pytest.raises(WorkflowMisuse):
-            held[0].call_activity("other")
-        return answers(turn, actions, asked)
+    class Meddling(Inline):
+        def bring(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+            with pytest.raises(WorkflowMisuse):
+                held[0].call_activity("other")
+            return super().bring(turn, actions, asked)
 
     _, records, instance = begin(keeps)
 
-    assert run(instance, records, ["S", "i"], more=meddles).status == "COMPLETED"
+    assert run(instance, records, ["S", "i"], more=Meddling()).status == "COMPLETED"
 
 
 def test_each_step_may_decide_as_much_as_a_turn() -> None:
@@ -192,9 +199,36 @@ def test_a_suspended_instance_goes_no_further() -> None:
     instance.apply([["S", "i"]], START_MS, "n0")
 
     turn = instance.apply(
-        [["C", 0, "n0", 2], ["L", "i", "c1", "suspend", {}]], START_MS, "n1", answers
+        [["C", 0, "n0", 2], ["L", "i", "c1", "suspend", {}]], START_MS, "n1", Inline()
     )
 
     assert turn.status == "SUSPENDED"
     assert turn.steps is None
     assert [action[1] for action in turn.actions] == [1]
+
+
+def test_what_only_looks_like_an_ordinary_turn_is_none() -> None:
+    """A completion after which something else is set, wanted or waited for takes the long way."""
+
+    def changes(ctx: WorkflowContext, value: int) -> Flow:
+        ctx.set_custom_status("one")
+        yield ctx.call_activity("elsewhere")
+        ctx.set_custom_status("two")
+        yield ctx.call_activity("elsewhere")
+        yield ctx.call_activity("elsewhere")
+        yield ctx.wait_for_external_event("go")
+        yield ctx.call_activity("elsewhere")
+
+    registry, records, instance = begin(changes)
+    turns = [run(instance, records, ["S", "i"])]
+    turns += [run(instance, records, ["C", n, f"n{n + 1}", None]) for n in range(2)]
+    turns.append(run(instance, records, ["E", "i", "e1", "go", 1]))
+    turns.append(run(instance, records, ["C", 2, "n3", None]))
+    turns.append(run(instance, records, ["C", 4, "n5", None]))
+
+    assert [turn.plain for turn in turns] == [turn.is_plain for turn in turns]
+    assert [turn.plain for turn in turns] == [False, False, True, True, False, False]
+    assert [turn.custom for turn in turns[:2]] == ["one", "two"]
+    assert turns[4].delivered == 1
+    assert turns[5].status == "COMPLETED"
+    assert Instance.load("order-7", as_stored(records), registry).status == "COMPLETED"

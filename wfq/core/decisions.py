@@ -53,7 +53,6 @@ class Decisions:
     __slots__ = (
         "_custom_at",
         "_encode",
-        "_most_actions",
         "_patches",
         "_plain",
         "_short",
@@ -72,6 +71,7 @@ class Decisions:
         "limit",
         "mailbox",
         "mismatch",
+        "most_actions",
         "name",
         "next_id",
         "nonce",
@@ -110,7 +110,7 @@ class Decisions:
         # Bound once: they are called for every task of every turn.
         self._encode = host.encode
         self._plain = host.plain
-        self._most_actions = host.limits.actions_per_turn
+        self.most_actions = host.limits.actions_per_turn
         # The current turn.
         self.now_ms: int = birth[B_CREATED]
         self.nonce = ""
@@ -137,14 +137,14 @@ class Decisions:
         self.recorded = recorded
         self._custom_at = None
         self.full = False
-        self.limit = self._most_actions
+        self.limit = self.most_actions
         if recorded is not None:
             # Each of its steps had the whole limit; the code stopped where the record ends.
             self.limit = max(self.limit, recorded.count)
 
     def open_step(self) -> None:
         """Go on to collect decisions: a step of a turn may decide as much as a turn."""
-        self.limit = len(self.actions) + self._most_actions
+        self.limit = len(self.actions) + self.most_actions
 
     def fill(self) -> None:
         """Refuse what would make the history longer, in the present turn."""
@@ -429,7 +429,7 @@ class Decisions:
                 "time, or raise limits.history_events"
             )
         raise WorkflowMisuse(
-            f"more than {self._most_actions} actions in one turn; await some tasks before "
+            f"more than {self.most_actions} actions in one turn; await some tasks before "
             "scheduling more, or use child workflows"
         )
 

@@ -34,6 +34,7 @@ class Generation:
         "_executor",
         "_flow",
         "_held",
+        "_ordinary",
         "_recent",
         "_start_seen",
         "_stuck",
@@ -74,6 +75,8 @@ class Generation:
         #: Ids of recent external events and commands, oldest first.
         self._recent: dict[str, None] = {}
         self._start_seen = False
+        #: Whether a completed task may take the short way: nothing is held, stuck or suspended.
+        self._ordinary = False
         #: When an instance without code began to wait for some; None where it has it, or where
         #: something else keeps it from running.
         self._codeless_since: int | None = None
@@ -213,6 +216,7 @@ class Generation:
     def _drop_code(self) -> None:
         """Drop the code; what its `finally` clauses do has no effect and is not logged."""
         decisions = self._decisions
+        self._ordinary = False
         decisions.kill()
         self._flow.drop()
         # Only code that is being dropped is stopped by TurnAborted; whoever else still holds

@@ -117,6 +117,14 @@ class Instance(Intake):
         up; what `more` raises.
         """
         last_ms, no_code = self._decisions.now_ms, self._no_code
+        if self._ordinary and len(events) == 1 and self.length < self._most_events:
+            event = events[0]
+            if event[0] == ev.COMPLETED:
+                opened = self.open.get(event[1])
+                if opened is not None and opened.nonce == event[2] and opened.kind in "AW":
+                    if now_ms < last_ms:
+                        now_ms = last_ms
+                    return self._booked(self._plain_turn(event, opened, now_ms, nonce, more))
         for event in events:
             if event[0] == ev.FIRED:
                 last_ms = max(last_ms, self._due_ms(event))
@@ -132,11 +140,15 @@ class Instance(Intake):
             self._held = []  # whoever loads it with code delivers them from the records
         elif self._was_deferred:
             turn.has_code_again = True
+            turn.plain = False
             self._was_deferred = False
+        return self._booked(turn)
+
+    def _booked(self, turn: Turn) -> Turn:
         if self._aborted:
             raise TurnAborted(f"the turn of {self.id!r} was aborted")
         consumed, decided = len(turn.events), len(turn.actions)
-        if consumed or decided or turn.status != turn.status_before:
+        if consumed or decided or not turn.empty:
             self.turns += 1
             self.length += consumed
             self.size += _EVENT_SIZE * consumed + _ACTION_SIZE * decided

@@ -13,6 +13,7 @@ from wfq.core import events as ev
 from wfq.core.decisions import UNSET
 from wfq.core.events import Event
 from wfq.core.generation import Generation
+from wfq.core.opentask import OpenTask
 from wfq.core.replay import RecordedTurn
 from wfq.core.turn import RUNNING, STALLED, SUSPENDED, More, Turn
 
@@ -62,8 +63,48 @@ class Intake(Generation):
                 _HANDLERS.get(event[0], _ignore)(self, event)
             else:
                 self._receive_late(event)
-        if more is not None and turn.ran and decisions.actions and not full:
+        if more is not None and turn.ran and not full:
             self._run_on(turn, more)
+        return self._close_turn(turn, deferred)
+
+    def _plain_turn(
+        self, event: Event, opened: OpenTask, now_ms: int, nonce: str, more: More | None
+    ) -> Turn:
+        """Run what nearly every turn is: one task of an ordinary instance has completed.
+
+        As `_run_turn` does, spelled out: what a turn costs is how much code it runs.
+        """
+        decisions, flow = self._decisions, self._flow
+        # What else `open_turn` sets is as it should be, or the last turn was not ordinary.
+        decisions.now_ms, decisions.nonce, decisions.recorded = now_ms, nonce, None
+        decisions.actions, decisions.limit = [], decisions.most_actions
+        turn = self._turn = Turn(self.turns, now_ms, nonce, RUNNING)
+        turn.events.append(event)
+        del self.open[event[1]]
+        task = opened.task
+        assert task is not None
+        task._complete(event[3])
+        awaiting = flow.awaiting
+        if awaiting is not None and awaiting._done:
+            turn.ran = True
+            if flow.run(awaiting):
+                self._end_code()
+            elif more is not None:
+                self._run_on(turn, more)
+        if (
+            self._end is None
+            and decisions.custom is UNSET
+            and not (decisions.handed or decisions.cancelled)
+        ):
+            turn.actions = decisions.actions
+            turn.plain = True
+            decisions.limit = -1
+            return turn
+        return self._close_turn(turn, None)
+
+    def _close_turn(self, turn: Turn, deferred: str | None) -> Turn:
+        """Fill in what a turn that may be anything has come to."""
+        decisions = self._decisions
         turn.actions = decisions.actions
         if decisions.custom is not UNSET:
             turn.custom = decisions.custom
@@ -79,16 +120,27 @@ class Intake(Generation):
             self._settle_status(turn, deferred)
         turn.status = self.status
         decisions.limit = -1
+        turn.plain = turn.is_plain
+        self._ordinary = (
+            turn.plain
+            and not (decisions.suspended or decisions.full)
+            and not (self._held or self._stuck)
+        )
         return turn
 
     def _run_on(self, turn: Turn, more: More) -> None:
         """Go on with what `more` brings, step by step: the record says where each one began."""
         decisions = self._decisions
-        actions, asked = decisions.actions, 0
+        actions, asked, names = decisions.actions, 0, more.names
+        for action in actions:
+            if action[0] == act.SCHEDULE_TASK and action[2] in names:
+                break
+        else:
+            return
         while self._end is None and not self._blocked and len(actions) > asked:
             # No other code may decide anything meanwhile.
             decisions.close()
-            events = more(turn, actions, asked)
+            events = more.bring(turn, actions, asked)
             if not events:
                 return
             asked = len(actions)
@@ -99,11 +151,21 @@ class Intake(Generation):
             self._take_in(events)
 
     def _take_in(self, events: list[Event]) -> None:
+        flow, opened, consumed = self._flow, self.open, self._turn.events
         for event in events:
-            if self._end is None:
-                _HANDLERS.get(event[0], _ignore)(self, event)
-            else:
+            if self._end is not None:
                 self._receive_late(event)
+            elif event[0] == ev.COMPLETED:
+                # As `_on_completion`, of a task that this very turn has scheduled.
+                task = opened.pop(event[1]).task
+                assert task is not None
+                consumed.append(event)
+                task._complete(event[3])
+                awaiting = flow.awaiting
+                if awaiting is not None and awaiting._done and flow.run(awaiting):
+                    self._end_code()
+            else:
+                self._on_completion(event)
 
     def _settle_status(self, turn: Turn, deferred: str | None) -> None:
         if deferred is None and not self._stuck:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Container, Sequence
+from typing import Any, Protocol
 
 from wfq.core.decisions import UNSET
 from wfq.core.events import STEPS, TURN, Action, Event, Payload, Record
@@ -64,6 +64,8 @@ class Turn:
     parent_event: Event | None = None
     version: str | None = None
     steps: list[int] | None = None
+    #: Known to be plain, without asking `is_plain`; most turns are.
+    plain = False
 
     def __init__(self, index: int, now_ms: int, nonce: str, status: str) -> None:
         self.index = index
@@ -100,6 +102,14 @@ class Turn:
         return [TURN, self.now_ms, self.nonce, self.events, self.actions, extra]
 
 
-#: Brings results of what a turn has decided while it is still open: called with the turn, its
-#: actions so far and the number of those that it was asked about before. Nothing ends the turn.
-More = Callable[[Turn, list[Action], int], list[Event] | None]
+class More(Protocol):
+    """Brings results of what a turn has decided while it is still open.
+
+    names: the activities of which it knows results.
+    """
+
+    @property
+    def names(self) -> Container[str]: ...
+
+    def bring(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+        """Events for the turn's `actions` from number `asked` on; nothing ends the turn."""

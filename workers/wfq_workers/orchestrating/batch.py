@@ -30,7 +30,7 @@ from wfq.storage.scripts import Call
 from wfq.storage.timers import wake_member
 from wfq_workers.backoff import one_line, told
 from wfq_workers.orchestrating.commits import Messages, created_ms
-from wfq_workers.orchestrating.engine import Cached
+from wfq_workers.orchestrating.engine import GROWTH, Cached
 from wfq_workers.orchestrating.inline_turns import InlineTurns
 from wfq_workers.orchestrating.partition import (
     ABORTED,
@@ -244,7 +244,7 @@ class Batch:
                     turn = instance.apply(events, now_ms, nonce)
                 else:
                     inline.instance = instance
-                    turn, here = instance.apply(events, now_ms, nonce, inline.more), _NONE
+                    turn, here = instance.apply(events, now_ms, nonce, inline), _NONE
                     if inline.used:
                         created = cached.created_ms
                         turn = inline.go_on(turn, created, turns_before, position, parts)
@@ -256,16 +256,23 @@ class Batch:
             except (TurnAborted, Exception) as exc:
                 raise partition.given_up(instance, exc) from None
             try:
-                if turn.is_plain and not stays:
+                if turn.plain and not stays:
                     # As nearly every turn: the instance stays in memory, or comes there.
                     draft = writer.plain(instance, turn, turns_before, here)
                     cached.busy = False
-                    if cached.size:
-                        keep_on(cached)
-                    else:
+                    if not cached.size:
                         keep(cached)
+                    elif instance.size > cached.size + GROWTH:
+                        keep_on(cached)
                     if instance.length > many_events:
                         partition.warn_of_length(instance, turn)
+                    if draft is not None and here is _NONE and not draft.rest:
+                        # Nothing of what else may follow, below.
+                        parts.append(draft)
+                        notice.append(instance_id)
+                        if is_first:
+                            self._started.append(instance.name)
+                        continue
                 else:
                     draft = writer.draft(
                         instance, turn, turns_before=turns_before, nonce=nonce,

@@ -110,7 +110,7 @@ class CommitWriter(Posting):
         field of the last event consumed, for the next owner to skip. `inline` are tasks that are
         run here, and have no entry. Raises: TurnTooLarge.
         """
-        if turn.is_plain and position is None:
+        if turn.plain and position is None:
             return self.plain(instance, turn, turns_before, inline)
         record = b""
         if not turn.empty and turn.status != CONTINUED:
@@ -182,7 +182,11 @@ class CommitWriter(Posting):
             self._actions(draft, instance, turn, inline)
         elif actions[0][1] not in inline:
             action, queue = actions[0], self._queue
-            message = orjson.dumps(self.message(instance, action, turn))
+            if self._tracer is None and not instance.birth[B_EXTRA]:
+                run = f"{instance.inc}.{instance.gen}"
+                message = orjson.dumps([nonce, 1, turn.now_ms, queue, run, action, None])
+            else:
+                message = orjson.dumps(self.message(instance, action, turn))
             if self._is_short(queue, action[2]):
                 draft.letters, draft.operations = "a", [message]
             else:

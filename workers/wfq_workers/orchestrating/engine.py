@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 
 from wfq import logs
+from wfq.activity_context import Facts
 from wfq.core.instance import Instance
 from wfq.core.ports import Host, TurnAborted
 from wfq.storage import scripts
@@ -26,6 +27,8 @@ log = logging.getLogger("wfq.orchestrator")
 
 #: Turn timeouts that the replay of a history may take.
 LOADING = 3
+#: Bytes by which an instance may grow before the cache counts it anew.
+GROWTH = 4096
 #: Entries that one `put` looks at to get back under the bounds; some are busy.
 SEARCH = 8
 #: Activity queues of which short activities are known; the others' are all taken for long.
@@ -107,27 +110,34 @@ class TurnWatch:
         self.timeout_s = timeout_s
         #: The turns' durations go here: the clock is read for the watch anyway.
         self._durations = (counts or TurnCounts()).turns
+        #: The inline activity that runs, for what it logs.
+        self.attempt: Facts | None = None
         self._thread_id = 0
         self._running = False
         #: Whose code runs, and its instance unless that is still being loaded.
         self._name = ""
         self._instance: Instance | None = None
-        self._started = 0.0
+        self._begun = self._started = 0.0
+        #: Turns since the beginning, and seconds of them, less and of those counted one by one.
+        self._turns = 0
+        self._counted_s = 0.0
         self._aborted = 0
         self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Code is run from here on, by the calling thread."""
         self._thread_id = threading.get_ident()
+        self._begun = self._started = monotonic()
+        self._turns, self._counted_s = 0, 0.0
         self._running = True
         logs.TURNS.set(self)
 
     def running(self) -> tuple[str, str | None] | None:
         """Id and workflow of the instance whose code runs; no workflow while it is loaded."""
         instance, name = self._instance, self._name
-        if not name:
-            return None
-        return name, None if instance is None else instance.name
+        if instance is not None:
+            return instance.id, instance.name
+        return (name, None) if name else None
 
     def turn(self, instance: Instance) -> float:
         """A turn of the instance starts now, which is returned (monotonic seconds).
@@ -135,17 +145,17 @@ class TurnWatch:
         The one before it has come back.
         """
         now = monotonic()
-        if self._instance is not None:
-            took_s = now - self._started
-            if took_s < SHORT_S:
-                self._durations.short += 1
-                self._durations.total_s += took_s
-            else:
-                self._durations.add(took_s)
+        if now - self._started >= SHORT_S and self._instance is not None:
+            self._count_long(now - self._started)
+        self._turns += 1
         self._started = now
         self._instance = instance
-        self._name = instance.id
         return now
+
+    def _count_long(self, took_s: float) -> None:
+        self._durations.add(took_s)
+        self._turns -= 1
+        self._counted_s += took_s
 
     def load(self, instance_id: str) -> None:
         """The instance's code is run over its history now."""
@@ -156,8 +166,13 @@ class TurnWatch:
     def end(self) -> None:
         """No code is running; after this no abort reaches the thread."""
         logs.TURNS.set(None)
+        self.attempt = None
         if self._instance is not None:
-            self._durations.add(monotonic() - self._started)
+            now = monotonic()
+            if now - self._started >= SHORT_S:
+                self._count_long(now - self._started)
+            self._durations.short += self._turns
+            self._durations.total_s += max(0.0, now - self._begun - self._counted_s)
         with self._lock:
             self._running = False
             self._instance = None
@@ -168,6 +183,8 @@ class TurnWatch:
         """Abort overlong code; returns its instance's id when even aborting does not help."""
         with self._lock:
             instance, name = self._instance, self._name
+            if instance is not None:
+                name = instance.id
             if not self._running or not name:
                 return None
             # A whole history takes longer than a turn.

@@ -15,23 +15,24 @@ from __future__ import annotations
 import logging
 import random
 import time
-from typing import Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 from orjson import loads
 
-from wfq.core.actions import SCHEDULE_TASK
-from wfq.core.events import COMPLETED, Action, Event
+from wfq.core.events import COMPLETED, Action, Event, Failure
 from wfq.core.ports import TurnAborted
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadLocked
-from wfq.logs import ACTIVITY
 from wfq.registry import Registry
 from wfq.storage.activities import Retry
-from wfq.storage.partitions import DISPATCH_BATCH
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
 from wfq_workers.activities.execution import Handler, failure_of
 from wfq_workers.backoff import told
+
+if TYPE_CHECKING:
+    from wfq_workers.orchestrating.engine import TurnWatch
 
 log = logging.getLogger("wfq.orchestrator")
 
@@ -46,46 +47,31 @@ class InlineActivities:
     """The inline activities of a program. Used by the one thread that runs turns."""
 
     @classmethod
-    def find(cls, registry: Registry, queue: str) -> InlineActivities | None:
+    def find(cls, registry: Registry) -> InlineActivities | None:
         """Those of a program; None where it has none."""
-        found = cls(registry, queue)
-        return found if found._handlers else None
+        found = cls(registry)
+        return found if found.handlers else None
 
-    def __init__(self, registry: Registry, queue: str) -> None:
+    def __init__(self, registry: Registry) -> None:
         scope = DependencyScope(_no_loop)
-        self._queue = queue
-        self._handlers = {
+        self.handlers = {
             entry.name: Handler(entry, scope, beat=_no_beat, decode_details=registry.decode_plain)
             for entry in registry.activities()
             # What must wait for something else runs where waiting is no harm.
             if entry.inline and not entry.is_async and not entry.dependencies
         }
 
-    def wanted(self, actions: list[Action], first: int) -> list[Action]:
-        """The activities among a turn's decisions, from `first` on, that are to be run here.
-
-        None of a turn that decided so much that it is dispatched piece by piece.
-        """
-        handlers, found = self._handlers, []
-        if len(actions) <= DISPATCH_BATCH:
-            for index in range(first, len(actions)):
-                action = actions[index]
-                if action[0] == SCHEDULE_TASK and action[2] in handlers:
-                    opts = action[4]
-                    if opts is None or opts.get("q", self._queue) == self._queue:
-                        found.append(action)
-        return found
-
-    def attempt(self, instance_id: str, message: list[Any], now_ms: int) -> Event | Retry | None:
+    def attempt(
+        self, message: list[Any], instance_id: str, now_ms: Callable[[], int], watch: TurnWatch
+    ) -> Event | Retry | None:
         """Run the activity of a message: its event, or its next attempt.
 
         None leaves it to a worker. Raises: TurnAborted.
         """
         attempt = Attempt((_NO_STREAM, b"", instance_id, message, 1), time.monotonic())
-        handler = self._handlers[attempt.name]
-        attempt.handler = handler
-        ACTIVITY.set(attempt)
+        handler = attempt.handler = self.handlers[attempt.name]
         attempt.started_at = attempt.kept_at
+        watch.attempt = attempt
         try:
             payload = handler.run(attempt)
             limit_ms = attempt.start_to_close_ms
@@ -93,25 +79,52 @@ class InlineActivities:
                 # Not by way of JSON: the codec has made a snapshot of the result.
                 return [COMPLETED, attempt.task_id, attempt.nonce, payload]
             failure, names = outcomes.timed_out(attempt, limit_ms, heartbeat=False), list[str]()
-        except (TurnAborted, PayloadLocked) as exc:
-            if isinstance(exc, PayloadLocked):
-                return None
-            raise
         # Whatever user code raises, SystemExit too, is the failure of this attempt alone.
         except BaseException as exc:
-            failure, names = failure_of(exc)
+            return self.failed(exc, attempt, now_ms())
         finally:
-            ACTIVITY.set(None)
+            watch.attempt = None
             attempt.context = None
-        log.warning(
-            "inline activity %r of instance %s failed: %s",
-            attempt.name,
-            attempt.instance_id,
-            told(failure),
-            extra={"instance_id": attempt.instance_id, "activity": attempt.name},
-        )
-        outcome = outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
-        return outcome if isinstance(outcome, Retry) else list(loads(outcome.event))
+        return _ended(attempt, failure, names, now_ms())
+
+    def failed(self, exc: BaseException, attempt: Attempt, now_ms: int) -> Event | Retry | None:
+        """What follows from an exception: as in `attempt`. Raises: TurnAborted."""
+        if isinstance(exc, TurnAborted):
+            raise exc
+        if isinstance(exc, PayloadLocked):
+            return None
+        return _ended(attempt, *failure_of(exc), now_ms)
+
+
+def failed_attempt(message: list[Any], instance_id: str) -> Attempt:
+    """The first attempt of a message, for telling what follows from its failure."""
+    return Attempt((_NO_STREAM, b"", instance_id, message, 1), time.monotonic())
+
+
+def _ended(attempt: Attempt, failure: Failure, names: list[str], now_ms: int) -> Event | Retry:
+    log.warning(
+        "inline activity %r of instance %s failed: %s",
+        attempt.name,
+        attempt.instance_id,
+        told(failure),
+        extra={"instance_id": attempt.instance_id, "activity": attempt.name},
+    )
+    outcome = outcomes.failed(attempt, failure, names, now_ms=now_ms, rand=random.random)
+    return outcome if isinstance(outcome, Retry) else list(loads(outcome.event))
+
+
+class InlineFacts:
+    """What the function of a plain attempt is told: one without any options."""
+
+    __slots__ = ("context", "instance_id", "name", "payload", "run", "task_id")
+    number = 1
+    given = True
+    heartbeat_details = extra = unwanted = None
+
+    def __init__(self, instance_id: str, run: str, action: Action) -> None:
+        self.instance_id = instance_id
+        self.run = run
+        _, self.task_id, self.name, self.payload, _ = action
 
 
 def _no_beat(_attempt: Any, _details: Any) -> None:

@@ -19,13 +19,19 @@ from typing import Any
 import orjson
 
 from wfq import failpoints
-from wfq.core.events import Action, Event
+from wfq.core.actions import SCHEDULE_TASK
+from wfq.core.events import COMPLETED, Action, Event
 from wfq.core.instance import Instance
 from wfq.core.turn import Turn
 from wfq.storage import timers
 from wfq.storage.activities import Retry
-from wfq.storage.partitions import InstanceCommit
-from wfq_workers.orchestrating.inline import MOST_STEPS, InlineActivities
+from wfq.storage.partitions import DISPATCH_BATCH, InstanceCommit
+from wfq_workers.orchestrating.inline import (
+    MOST_STEPS,
+    InlineActivities,
+    InlineFacts,
+    failed_attempt,
+)
 from wfq_workers.orchestrating.partition import OwnedPartition
 
 #: Bytes of what the earlier steps of one turn consumed and decided, at most; and of `turn_bytes`.
@@ -37,14 +43,14 @@ _FLAT = frozenset((int, float, bool, type(None)))
 class InlineTurns:
     """Brings to turns the results of what they decide; begins further ones where it must.
 
-    A batch hands `more` to every turn that it runs, with `instance` set. Where that has run
+    A batch hands it to every turn that it runs, with `instance` set. Where that has run
     anything, which `used` tells, it then calls `go_on` and, with the last turn's part, `finish`.
     here: the tasks of the last turn that were run in it. nonce, turns_before: of that turn.
     now_ms: the server's time, which goes on meanwhile.
     """
 
     __slots__ = (
-        "_attempt",
+        "_activities",
         "_base_ms",
         "_begun",
         "_left",
@@ -55,10 +61,10 @@ class InlineTurns:
         "_size",
         "_steps_left",
         "_token",
-        "_wanted",
-        "_watch_turn",
+        "_watch",
         "here",
         "instance",
+        "names",
         "nonce",
         "now_ms",
         "turns_before",
@@ -72,8 +78,8 @@ class InlineTurns:
         limits = partition.engine.host.limits
         self._partition = partition
         self._token = token
-        self._wanted, self._attempt = activities.wanted, activities.attempt
-        self._watch_turn = partition.engine.watch.turn
+        self._activities, self.names = activities, activities.handlers
+        self._watch = partition.engine.watch
         self._most_bytes = min(STEPS_BYTES, limits.turn_bytes // STEPS_PART)
         self._most_events = limits.history_events
         # The server's clock is read once a batch, and carried on by ours.
@@ -89,22 +95,22 @@ class InlineTurns:
         self._size = 0
         self._steps_left = MOST_STEPS
 
-    def more(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
-        """Run the inline activities that a step has decided. Raises: TurnAborted."""
-        found = self._wanted(actions, asked)
-        if not found or not self._steps_left:
+    def bring(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+        """Run the inline activities that a step has decided. Raises: TurnAborted.
+
+        None of a turn that decided so much that it is dispatched piece by piece.
+        """
+        if not self._steps_left or len(actions) > DISPATCH_BATCH:
             return None
         if not self.used:
             self.used = True
             self.here, self._operations = set(), []
         self._steps_left -= 1
         instance = self.instance
-        events = self._run(turn, found)
+        events = self._run(turn, actions[asked:] if asked else actions)
         if failpoints.ACTIVE:
             failpoints.hit("orch.after_inline")
-        passed_s = self._watch_turn(instance) - self._begun
-        now_ms = self.now_ms = self._base_ms + int(passed_s * 1000)
-        self._size += _size_of(actions, asked, found, events)
+        now_ms = self.now_ms = self._now_ms()
         if (
             now_ms > turn.now_ms
             or self._size > self._most_bytes
@@ -114,21 +120,62 @@ class InlineTurns:
             return None
         return events
 
+    def _now_ms(self) -> int:
+        return self._base_ms + int((monotonic() - self._begun) * 1000)
+
     def _run(self, turn: Turn, actions: list[Action]) -> list[Event]:
-        """The events of those activities that have ended."""
-        attempt, message, here = self._attempt, self._partition.writer.message, self.here
-        instance, now_ms = self.instance, self.now_ms
+        """The events of those activities among the actions that have ended."""
+        instance, nonce, here = self.instance, turn.nonce, self.here
+        handlers, watch = self.names, self._watch
+        instance_id, run = instance.id, f"{instance.inc}.{instance.gen}"
         events: list[Event] = []
         for action in actions:
-            outcome = attempt(instance.id, message(instance, action, turn), now_ms)
-            if outcome is None:
-                continue  # it gets an entry like any other
-            here.add(action[1])
-            if isinstance(outcome, Retry):
-                self._retry(outcome, now_ms)
+            handler = handlers.get(action[2]) if action[0] == SCHEDULE_TASK else None
+            if handler is None:
+                self._size += len(orjson.dumps(action))
+                continue
+            if type(action[3]) not in _FLAT:
+                self._size += len(orjson.dumps(action[3]))
+            if action[4] is not None or failpoints.ACTIVE:
+                event = self._with_options(turn, action)
             else:
-                events.append(outcome)
+                facts = InlineFacts(instance_id, run, action)
+                watch.attempt = facts
+                try:
+                    # As `Handler.run`, spelled out.
+                    result = handler.encode(handler.call(facts))
+                    event = [COMPLETED, action[1], nonce, result]
+                except BaseException as exc:
+                    event = self._failed(exc, turn, action)
+                watch.attempt = None
+            if event is not None:
+                here.add(action[1])
+                if event:
+                    events.append(event)
+                    if type(event[3]) not in _FLAT:
+                        self._size += len(orjson.dumps(event[3]))
         return events
+
+    def _with_options(self, turn: Turn, action: Action) -> Event | None:
+        """As `_settled`, of an activity that may have timeouts, retries or a queue."""
+        options, queue = action[4] or {}, self._partition.engine.queue
+        if options.get("q", queue) != queue:
+            return None
+        message = self._partition.writer.message(self.instance, action, turn)
+        attempt = self._activities.attempt
+        return self._settled(attempt(message, self.instance.id, self._now_ms, self._watch))
+
+    def _failed(self, exc: BaseException, turn: Turn, action: Action) -> Event | None:
+        message = self._partition.writer.message(self.instance, action, turn)
+        attempt = failed_attempt(message, self.instance.id)
+        return self._settled(self._activities.failed(exc, attempt, self._now_ms()))
+
+    def _settled(self, outcome: Event | Retry | None) -> Event | None:
+        """The event of an activity, empty where it comes later; None leaves it to a worker."""
+        if isinstance(outcome, Retry):
+            self._retry(outcome, self._now_ms())
+            return []
+        return outcome
 
     def _retry(self, retry: Retry, now_ms: int) -> None:
         task = (self.instance.id, retry.task_id, retry.nonce)
@@ -161,7 +208,8 @@ class InlineTurns:
             # What this commit itself has added is not to be looked for.
             turns_before, nonce = None, partition.engine.nonce(self._token)
             self.here, self._operations = set(), []
-            turn = instance.apply(events, self.now_ms, nonce, self.more)
+            self._watch.turn(instance)
+            turn = instance.apply(events, self.now_ms, nonce, self)
         self.nonce, self.turns_before = nonce, turns_before
         return turn
 
@@ -175,18 +223,3 @@ class InlineTurns:
         if not turn.ended:  # as with timers, nobody would wait for them
             for letter, first, second in self._operations:
                 part.add(letter, first, second)
-
-
-def _size_of(actions: list[Action], asked: int, inline: list[Action], events: list[Event]) -> int:
-    """Bytes of what may be large among a step's decisions and results."""
-    size = 0
-    if len(actions) - asked > len(inline):
-        size = len(orjson.dumps(actions[asked:]))
-    else:
-        for action in inline:
-            if type(action[3]) not in _FLAT:
-                size += len(orjson.dumps(action[3]))
-    for event in events:
-        if type(event[3]) not in _FLAT:
-            size += len(orjson.dumps(event[3]))
-    return size

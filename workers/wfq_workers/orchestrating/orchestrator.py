@@ -61,7 +61,7 @@ class OrchestratorLoop:
             url, namespace, queue, host, worker_id, int(lease_s * 1000), watch, counts=self.counts
         )
         if isinstance(host, Registry):
-            self.engine.inline = InlineActivities.find(host, queue)
+            self.engine.inline = InlineActivities.find(host)
         if is_cluster(url):
             lanes = namespace.partitions
         self._lanes = [
