@@ -177,6 +177,57 @@ def test_failures_and_timeouts_reach_the_workflow(stage: Stage) -> None:
     assert stage.output(calls) == ["KeyError", "ActivityTimeout"]
 
 
+def test_one_without_options_fails_as_others_do(stage: Stage) -> None:
+    @stage.runtime.activity(inline=True)
+    def fails(ctx: wf.ActivityContext, x: int) -> None:
+        raise SystemExit(f"{ctx.activity_name} of {x}")
+
+    @stage.runtime.activity(inline=True)
+    def odd(_: Any) -> Any:
+        return {1: object()}
+
+    @stage.runtime.workflow
+    def calls(ctx: wf.WorkflowContext, _: Any) -> Any:
+        found = []
+        for activity in (fails, odd):
+            try:
+                yield ctx.call_activity(activity, input=3)
+            except wf.TaskFailedError as exc:
+                found.append(exc.details.message.partition(":")[0])
+        return found
+
+    stage.runtime.start()
+
+    assert stage.output(calls) == ["fails of 3", "result of activity 'odd'"]
+    assert stage.added() == 0
+
+
+def test_the_retry_of_an_ended_run_is_not_waited_for(stage: Stage) -> None:
+    @stage.runtime.activity(inline=True)
+    def flaky(_: Any) -> None:
+        raise ValueError("not yet")
+
+    @stage.runtime.activity(inline=True)
+    def good(_: Any) -> int:
+        return 7
+
+    @stage.runtime.workflow
+    def either(ctx: wf.WorkflowContext, _: Any) -> Any:
+        policy = wf.RetryPolicy(first_retry_interval=timedelta(minutes=1), max_number_of_attempts=3)
+        tasks = [ctx.call_activity(flaky, retry_policy=policy), ctx.call_activity(good)]
+        winner: Any = yield wf.when_any(tasks)
+        return winner.get_result()
+
+    stage.runtime.start()
+
+    assert stage.output(either) == 7
+    namespace = Namespace("default", 16)
+    number = namespace.partition_of(stage.last)
+    with command_client(stage.url) as client:
+        assert not client.zcard(namespace.timers(number))
+        assert not client.hlen(namespace.tasks(number))
+
+
 def test_on_another_queue_or_unawaited_at_the_end_it_is_an_ordinary_one(stage: Stage) -> None:
     seen: list[int] = []
 
