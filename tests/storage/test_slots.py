@@ -55,7 +55,8 @@ def keys_of(namespace: Namespace, instance_id: str, queue: str) -> Iterator[tupl
     yield home, namespace.history(instance_id)
     for name, method in inspect.getmembers(namespace, inspect.ismethod):
         parameters = list(inspect.signature(method).parameters)
-        if parameters[:1] == ["partition"]:
+        # `id_in` gives an id.
+        if parameters[:1] == ["partition"] and name != "id_in":
             for partition in range(namespace.partitions):
                 yield partition, method(partition, *[queue] * (len(parameters) - 1))
         assert not name.startswith("__") or name == "__init__"
