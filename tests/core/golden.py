@@ -14,10 +14,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.core.world import World, command, raised
+from tests.core.world import World, as_stored, command, raised
 from wfq.core.context import WorkflowContext
+from wfq.core.events import Action, Event
 from wfq.core.retry import RetryPolicy
 from wfq.core.tasks import when_all, when_any
+from wfq.core.turn import Turn
 from wfq.registry import Registry
 
 Flow = Generator[Any, Any, Any]
@@ -236,6 +238,22 @@ def _run(world: World) -> None:
     world.start()
 
 
+class _Inline:
+    """Has the results of the first two steps at once."""
+
+    names = frozenset(("step1", "step2"))
+
+    def bring(self, turn: Turn, actions: list[Action], asked: int) -> list[Event] | None:
+        return [["C", a[1], turn.nonce, 2 * a[3]] for a in actions[asked:] if a[2] in self.names]
+
+
+def _inline(world: World) -> None:
+    turn = world.instance.apply([world.started()], world.now_ms, "n0", _Inline())
+    world.records.append(as_stored(turn.record()))
+    world.turns = 1
+    world.turn(world.done(2, 84))
+
+
 #: File name: workflow, input, what happens.
 RECORDINGS: dict[str, tuple[str, Any, Callable[[World], None]]] = {
     "chain": ("task_chain", 42, _chain),
@@ -253,6 +271,7 @@ RECORDINGS: dict[str, tuple[str, Any, Callable[[World], None]]] = {
     "children": ("family", None, _family),
     "events": ("conversation", None, _conversation),
     "drawn": ("drawn", None, _drawn),
+    "inline-steps": ("task_chain", 42, _inline),
 }
 
 
