@@ -8,15 +8,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha1
 
 import pytest
 import redis
 
 from tests.servers import Kind, LocalServer, find_binary
 from wfq.storage import round_trips
+from wfq.storage.link import SyncLink
 from wfq.storage.opening import open_client
 from wfq.storage.rawsocket import WaitingSocket
 from wfq.storage.round_trips import RoundTrips
+from wfq.storage.scripts import Call, Script
 
 WRITE = ("EVAL", "return redis.call('SET', KEYS[1], ARGV[1])", 1, "k")
 
@@ -138,6 +141,7 @@ FORK = """
 import os, sys
 from wfq.storage.opening import open_client
 from wfq.storage.round_trips import RoundTrips
+from wfq.storage.scripts import Call, Script
 trips = RoundTrips(open_client(sys.argv[1]), 30.0)
 first = trips.run(("CLIENT", "ID"))
 if not os.fork():
@@ -168,3 +172,34 @@ def test_where_redis_py_keeps_the_socket_it_gets_the_connection_back(
 
     assert len(ids) == 1
     assert not trips._idle
+
+
+SAID = Call(Script("one", "return 1", sha1(b"return 1").hexdigest()), [], [], bool)
+
+
+def used_at_once(url: str, count: int) -> SyncLink:
+    """A link that as many threads have just used at once."""
+    link = SyncLink(url)
+    trips = link._round_trips
+    assert trips is not None
+    for line in [trips._take() for _ in range(count)]:
+        trips._keep(line)
+    return link
+
+
+def test_a_call_outlasts_a_server_that_ended_every_connection_just_now(site: Site) -> None:
+    link = used_at_once(site.server.url, 8)
+    site.client.client_kill_filter(_type="normal", skipme=True)
+
+    assert link.run(SAID)
+
+    link.close()
+
+
+def test_calls_that_share_a_trip_get_a_connection_where_few_are_allowed(site: Site) -> None:
+    mark = "&" if "?" in site.server.url else "?"
+    link = used_at_once(f"{site.server.url}{mark}max_connections=2", 2)
+
+    assert link.run_many([SAID, SAID]) == [True, True]
+
+    link.close()

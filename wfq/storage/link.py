@@ -197,6 +197,8 @@ class SyncLink:
                 error = translate(exc, self.server)
                 if delay_s is None or not isinstance(error, StorageUnavailable):
                     raise error from exc
+                if self._round_trips is not None:
+                    self._round_trips.let_go()
                 time.sleep(delay_s * (0.5 + random.random()))
         raise AssertionError("unreachable")
 

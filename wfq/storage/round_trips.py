@@ -73,6 +73,15 @@ class RoundTrips:
         self._keep(line)
         return reply
 
+    def let_go(self) -> None:
+        """Give the connections that nobody waits for back to the pool, closed: what ails one may
+        ail them all, and those who take theirs from the pool itself may need them."""
+        while self._idle:
+            try:
+                self._drop(self._idle.pop())
+            except IndexError:
+                break
+
     def _take(self) -> _Line:
         if self._pid != os.getpid():
             # The parent's, which goes on with them. In this order: other threads look, too.
