@@ -12,7 +12,7 @@ import pytest
 from tests.core.world import START_MS, as_stored
 from wfq.checker.ledger import read_records
 from wfq.core.context import WorkflowContext
-from wfq.core.events import Action, Event, Record
+from wfq.core.events import T_ACTIONS, Action, Event, Record
 from wfq.core.history import expand_history
 from wfq.core.instance import Instance
 from wfq.core.steps import unfold
@@ -232,3 +232,45 @@ def test_what_only_looks_like_an_ordinary_turn_is_none() -> None:
     assert turns[4].delivered == 1
     assert turns[5].status == "COMPLETED"
     assert Instance.load("order-7", as_stored(records), registry).status == "COMPLETED"
+
+
+def test_each_step_keeps_the_custom_status_that_it_has_set() -> None:
+    def shows(ctx: WorkflowContext, value: int) -> Flow:
+        ctx.set_custom_status("none")
+        ctx.set_custom_status("one")
+        value = yield ctx.call_activity("inline", input=value)
+        ctx.set_custom_status("two")
+        yield ctx.call_activity("elsewhere", input=value)
+
+    registry, records, instance = begin(shows)
+
+    turn = run(instance, records, ["S", "i"])
+
+    assert turn.custom == "two"
+    shown = [[a[1] for a in r[T_ACTIONS] if a[0] == "U"] for r in unfold(records)[1:]]
+    assert shown == [["one"], ["two"]]
+    again = Instance.load("order-7", as_stored(records), registry)
+    assert list(again.open) == list(instance.open)
+
+
+def test_code_that_was_refused_more_in_one_step_is_refused_it_again() -> None:
+    def greedy(ctx: WorkflowContext, value: int) -> Flow:
+        task, left = ctx.call_activity("inline", input=value), 0
+        while True:
+            try:
+                ctx.call_activity("elsewhere", input=value)
+            except WorkflowMisuse:
+                break
+            left += 1
+        yield task
+        yield ctx.call_activity("elsewhere", input=left)
+
+    registry, records, _ = begin(greedy)
+    registry.limits = replace(registry.limits, actions_per_turn=5)
+    instance = Instance.load("order-7", as_stored(records), registry)
+
+    run(instance, records, ["S", "i"])
+
+    again = Instance.load("order-7", as_stored(records), registry)
+    assert list(again.open) == list(instance.open) == [1, 2, 3, 4, 5]
+    Instance.load("order-7", as_stored(unfold(records)), registry)

@@ -138,13 +138,12 @@ class Decisions:
         self._custom_at = None
         self.full = False
         self.limit = self.most_actions
-        if recorded is not None:
-            # Each of its steps had the whole limit; the code stopped where the record ends.
-            self.limit = max(self.limit, recorded.count)
 
     def open_step(self) -> None:
         """Go on to collect decisions: a step of a turn may decide as much as a turn."""
         self.limit = len(self.actions) + self.most_actions
+        # What was shown at an earlier step stays in the history.
+        self._custom_at = None
 
     def fill(self) -> None:
         """Refuse what would make the history longer, in the present turn."""

@@ -211,7 +211,7 @@ class Instance(Intake):
             if self.status == STALLED and deferred is None:
                 self.status = RUNNING
         else:
-            recorded = RecordedTurn(record[ev.T_ACTIONS], index)
+            recorded = RecordedTurn(record[ev.T_ACTIONS], index, extra.get(ev.STEPS) or ())
             full = bool(extra.get("full"))
             self._run_turn(events, now_ms, nonce, deferred=deferred, recorded=recorded, full=full)
             if self._decisions.mismatch is not None:

@@ -6,7 +6,7 @@ each; so what a turn decides depends on the order of events only, not on how the
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from wfq.core import actions as act
 from wfq.core import events as ev
@@ -58,6 +58,8 @@ class Intake(Generation):
             self._obey_carried()
         if self._held and not self._blocked:
             self._deliver_held()
+        if recorded is not None and recorded.steps:
+            events = self._repeat_steps(events, recorded.steps)
         for event in events:
             if self._end is None:
                 _HANDLERS.get(event[0], _ignore)(self, event)
@@ -149,6 +151,18 @@ class Intake(Generation):
             turn.steps += (len(turn.events), asked)
             decisions.open_step()
             self._take_in(events)
+
+    def _repeat_steps(self, events: list[Event], steps: Sequence[int]) -> list[Event]:
+        """Repeat all but the last step of a recorded turn; return the events of that one."""
+        consumed = 0
+        for before in steps[::2]:
+            for event in events[consumed:before]:
+                if self._end is None:
+                    _HANDLERS.get(event[0], _ignore)(self, event)
+            consumed = before
+            if self._end is None:
+                self._decisions.open_step()
+        return events[consumed:]
 
     def _take_in(self, events: list[Event]) -> None:
         flow, opened, consumed = self._flow, self.open, self._turn.events

@@ -70,7 +70,8 @@ class Probe(Instance):
         deferred = "deferred" if extra and extra.get("deferred") else None
         decisions = self._decisions
         given = record[ev.T_EVENTS] if events is None else events
-        recorded = Observed(record[ev.T_ACTIONS], self.turns)
+        steps = extra.get(ev.STEPS) if extra and events is None else None
+        recorded = Observed(record[ev.T_ACTIONS], self.turns, steps or ())
         self._run_turn(given, record[ev.T_NOW], record[ev.T_NONCE], deferred=deferred,
                        recorded=recorded)  # fmt: skip
         self.turns += 1

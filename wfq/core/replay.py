@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any
 
@@ -25,20 +26,18 @@ LENIENT = frozenset((SET_CUSTOM_STATUS, PATCH_MARKER))
 
 
 class RecordedTurn:
-    """The actions that history records for the turn being replayed, consumed in order."""
+    """The actions that history records for the turn being replayed, consumed in order.
 
-    __slots__ = ("_actions", "_index", "_next")
+    steps: how many events, and actions, came before each further step of the turn.
+    """
 
-    def __init__(self, actions: list[Action], index: int) -> None:
+    __slots__ = ("_actions", "_index", "_next", "steps")
+
+    def __init__(self, actions: list[Action], index: int, steps: Sequence[int] = ()) -> None:
+        self.steps = steps
         self._actions = actions
         self._index = index
         self._next = 0
-
-    @property
-    def count(self) -> int:
-        """How many actions were recorded, the end apart."""
-        actions = self._actions
-        return len(actions) - (bool(actions) and actions[-1][0] in TERMINAL)
 
     def match(self, action: Action) -> Action:
         """Return the recorded action that `action` repeats; it is the one that counts.
