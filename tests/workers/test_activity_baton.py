@@ -9,6 +9,7 @@ import pytest
 
 from tests.servers import poll
 from tests.workers.activity_kit import Shop
+from wfq.logs import ACTIVITY
 from wfq_workers.activities import pace
 from wfq_workers.activities.baton import Baton
 from wfq_workers.activities.pace import KNOWN_AFTER, TRIVIAL_S, Pace
@@ -110,6 +111,33 @@ def test_trivial_activities_run_where_they_are_read(shop: Shop) -> None:
 
     poll(lambda: len(names) == KNOWN_AFTER + 100 and shop.entries() == 0)
     assert any(name.startswith(EXCHANGE) for name in names[KNOWN_AFTER:])
+
+
+def test_who_comes_back_late_is_in_no_activity_any_more(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stood_by: list[object] = []
+    stand_by = Baton.stand_by
+
+    def spy(baton: Baton) -> bool:
+        stood_by.append(ACTIVITY.get())
+        return stand_by(baton)
+
+    def look() -> bool:
+        shop.wait_event(shop.schedule("work", 0.05))
+        return len(stood_by) > 1
+
+    monkeypatch.setattr(Baton, "stand_by", spy)
+    shop.activity(lambda ctx, seconds: threading.Event().wait(seconds), name="work")
+    shop.worker(concurrency=4)
+    for _ in range(KNOWN_AFTER):
+        shop.schedule("work", 0.0)
+    poll(lambda: shop.entries() == 0)
+
+    # The first to stand by has run nothing yet; the second was too long in one.
+    poll(look, 30)
+
+    assert set(stood_by) == {None}
 
 
 def test_one_that_hangs_after_all_holds_up_nobody(shop: Shop) -> None:

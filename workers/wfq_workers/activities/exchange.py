@@ -124,6 +124,8 @@ class Exchange:
     def _drive(self) -> None:
         """Drive for as long as this thread has the baton, and until the end."""
         while not self._serve():
+            # It comes back late from one that is none of its business any more.
+            ACTIVITY.set(None)
             if not self._baton.stand_by():
                 return
         self._baton.end()
