@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 
@@ -138,6 +139,42 @@ def test_who_comes_back_late_is_in_no_activity_any_more(
     poll(look, 30)
 
     assert set(stood_by) == {None}
+
+
+def test_logging_that_raises_ends_no_thread_that_drives(shop: Shop) -> None:
+    class Raises(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            failed.append(threading.current_thread().name)
+            raise KeyError("of the program's own")
+
+    def work(ctx: object, fails: bool) -> None:
+        if fails:
+            raise ValueError
+
+    def drivers() -> list[threading.Thread]:
+        return [one for one in threading.enumerate() if one.name.startswith(EXCHANGE)]
+
+    def fail() -> bool:
+        shop.schedule("work", True)
+        return any(name.startswith(EXCHANGE) for name in failed)
+
+    failed: list[str] = []
+    shop.activity(work, name="work")
+    worker = shop.worker(concurrency=64)
+    for _ in range(KNOWN_AFTER):
+        shop.schedule("work", False)
+    poll(lambda: shop.entries() == 0)
+    before = drivers()
+    logger, raises = logging.getLogger("wfq.activity"), Raises()
+    logger.addFilter(raises)
+    try:
+        poll(fail)
+        assert shop.wait_event(shop.schedule("work", False))[0] == "C"
+    finally:
+        logger.removeFilter(raises)
+
+    assert drivers() == before
+    worker.stop(0.1)
 
 
 def test_one_that_hangs_after_all_holds_up_nobody(shop: Shop) -> None:

@@ -11,6 +11,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from wfq.logs import ACTIVITY
 from wfq_workers.activities.packs import Job
@@ -64,13 +65,15 @@ class ThreadPool:
         return None
 
     def run(self, attempt: Job) -> None:
-        """Run an attempt that was taken, in the caller's thread."""
+        """Run an attempt that was taken, in the caller's thread. Does not raise."""
         try:
             self._run(attempt)
         except BaseException:
             # `run` turns whatever an activity raises into a failure: this is our bug.
             facts = {"instance_id": getattr(attempt, "instance_id", "several")}
-            log.exception("the outcome of %r was lost in the worker", attempt, extra=facts)
+            # Logging may be the program's own, and raise: but the caller must go on.
+            with suppress(Exception):
+                log.exception("the outcome of %r was lost in the worker", attempt, extra=facts)
 
     def kick(self) -> None:
         """Let one thread begin with what is in line."""
