@@ -19,7 +19,7 @@ from tests.e2e.fleet import Fleet
 from tests.groups import ClusterGroup, TcpServer
 from tests.servers import WHY_SKIPPED, Processes, Spawned, find_binary, poll
 from wfq.checker.namespace import check_namespace
-from wfq.core.events import B_INPUT
+from wfq.core.events import B_INC, B_INPUT, B_PARENT
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.scheduling.forwarder import Forwarder
@@ -34,6 +34,16 @@ import wfq as wf
 
 def parent(ctx: wf.WorkflowContext, child: str):
     given = yield ctx.wait_for_external_event("begin")
+    answer = yield ctx.call_child_workflow(waiter, input=given, instance_id=child)
+    return [given, answer]
+
+def grandparent(ctx: wf.WorkflowContext, below: list):
+    given = yield ctx.wait_for_external_event("begin")
+    parent, child = below
+    return (yield ctx.call_child_workflow(middle, input=[given, child], instance_id=parent))
+
+def middle(ctx: wf.WorkflowContext, input: list):
+    given, child = input
     answer = yield ctx.call_child_workflow(waiter, input=given, instance_id=child)
     return [given, answer]
 
@@ -69,6 +79,15 @@ class Scene:
     def shard(self, instance_id: str) -> TcpServer:
         """The server that an instance is on."""
         return self.cluster.owner(NAMESPACE.timers(NAMESPACE.partition_of(instance_id)))
+
+    def beside_the_parent(self, count: int) -> list[str]:
+        """Ids on the parent's shard, each in a partition of its own."""
+        found = {NAMESPACE.partition_of(self.parent): self.parent}
+        for n in range(1000):
+            one = f"g{n}"
+            if self.shard(one) is self.shard(self.parent):
+                found.setdefault(NAMESPACE.partition_of(one), one)
+        return list(found.values())[1 : count + 1]
 
     def begin(self, given: int = 1) -> None:
         """Start the parent where there is none, and let it schedule the child."""
@@ -196,6 +215,38 @@ def test_a_child_that_ends_before_it_notes_its_adoption_tells_its_parent(scene: 
 
     assert not any("adopt" in str(record) for record in scene.records(scene.child))
     assert scene.fleet.output(scene.parent, 10) == [1, [1, 2, 3]]
+    scene.check()
+
+
+@pytest.mark.parametrize("ended", [False, True], ids=["live", "ended"])
+@pytest.mark.parametrize("near", [False, True], ids=["far", "near"])
+def test_a_parent_that_is_decided_again_itself_finds_its_child(
+    scene: Scene, near: bool, ended: bool
+) -> None:
+    """Two levels on the shard that goes back: the parent is another incarnation then."""
+    root, other = scene.beside_the_parent(2)
+    scene.client.schedule_new_workflow(
+        "grandparent", input=[None if near else other, scene.child], instance_id=root
+    )
+    poll(lambda: len(scene.records(root)) > 1, 20)
+    before = scene.snapshot(root)
+    scene.client.raise_workflow_event(root, "begin", data=1)
+    scene.child_runs()
+    parent, first, *_ = scene.records(scene.child)[0][B_PARENT]
+    scene.tell("first", 2)
+    if ended:
+        scene.tell("second", 3)
+        scene.child_ends()
+    scene.go_back(root, before)
+
+    scene.client.raise_workflow_event(root, "begin", data=1)
+    poll(lambda: "it is the same child" in scene.worker.log(), 30)
+    if not ended:
+        scene.tell("second", 3)
+    scene.reconciled_until(lambda: scene.status(root) == "COMPLETED")
+
+    assert scene.fleet.output(root) == [1, [1, 2, 3]]
+    assert scene.records(parent)[0][B_INC] != first
     scene.check()
 
 

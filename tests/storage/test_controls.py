@@ -128,7 +128,7 @@ BROKEN_SCRIPTS = {
     ),
     "a taken child id of another partition is not told": Broken(
         "DELIVER",
-        [("redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])", "")],
+        [("redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 10])", "")],
         ("parent", "approval"),
         ("start", "advance"),
     ),

@@ -11,7 +11,7 @@ import orjson
 from wfq.checker.ledger import Ledger, Open
 from wfq.core import actions as act
 from wfq.core import events as ev
-from wfq.storage.adoption import is_of_task
+from wfq.storage.adoption import child_lineage, is_of_task
 from wfq.storage.inspection import Entry, InstanceState, Look, WaitingEvent
 from wfq.storage.keys import Namespace
 from wfq.storage.timers import retry_member, task_field, timer_member
@@ -166,7 +166,9 @@ class Evidence:
         generation = int(self.state.fields.get("gen", 0))
         if not (child.fields and child.records) or child.fields.get("inc") == task.child_inc:
             return False
-        return is_of_task(orjson.loads(child.records[0]), self._parent(task), generation)
+        lineage = child_lineage(orjson.loads(self.state.records[0]), generation, task.task_id)
+        birth = orjson.loads(child.records[0])
+        return is_of_task(birth, self._parent(task), generation, lineage)
 
     def _parent(self, task: Open) -> list[str | int]:
         inc = self.state.fields.get("inc", "")

@@ -19,7 +19,7 @@ from wfq.checker.namespace import Looker, check_namespace
 from wfq.checker.report import Report
 from wfq.core import actions as act
 from wfq.core import events as ev
-from wfq.storage.adoption import failed, outcome
+from wfq.storage.adoption import child_lineage, failed, outcome
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.outbox import Message
@@ -156,10 +156,12 @@ def _start_child(mending: Mending, evidence: Evidence, task: Open) -> None:
     queue = options.get("q", evidence.queue)
     parent = [mending.instance_id, mending.incarnation, task_id, task.nonce]
     extra: dict[str, Any] = {"noinput": True} if options.get("n") else {}
+    birth_of_parent = orjson.loads(evidence.state.records[0])
+    extra[ev.LINEAGE] = child_lineage(birth_of_parent, mending.generation, task_id)
     far = evidence.namespace.partition_of(child_id) != evidence.look.partition
     if far:
         extra[ev.PARENT_GEN] = mending.generation
-    tail = [task.child_inc, 0, name, payload, parent, extra or None]
+    tail = [task.child_inc, 0, name, payload, parent, extra]
     words = f"child {child_id}"
     if not far:
         birth = orjson.dumps([ev.BIRTH, task.since_ms, *tail])

@@ -33,7 +33,8 @@ A turn record whose ``extra`` has ``"steps"`` went on with results of its own ta
 Where parent and child are in different partitions, the ``extra`` of the child has the parent's
 generation (`PARENT_GEN`): parent and task id then tell a child that was scheduled twice because
 the parent's server lost the first time. Such a child is *adopted*: the command ``adopt`` has the
-``parent`` that its outcome is for from now on.
+``parent`` that its outcome is for from now on. The ``extra`` of every child has its `LINEAGE`,
+which is the same where its parent was lost and decided again as well.
 """
 
 from __future__ import annotations
@@ -74,3 +75,4 @@ ADOPT = "adopt"
 STEPS = "steps"
 #: In the `extra` of a birth record.
 PARENT_GEN = "pg"
+LINEAGE = "ln"

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from wfq.core import actions as act
-from wfq.core.events import B_PARENT, T_ACTIONS, Record
+from wfq.core.events import B_EXTRA, B_GEN, B_PARENT, LINEAGE, T_ACTIONS, Record
 from wfq.core.options import MAX_NAME
 from wfq.core.steps import unfold
 from wfq.errors import (
@@ -28,6 +28,7 @@ from wfq.management.state import WorkflowState
 from wfq.management.steps import Operation, run, server_now_ms, wait
 from wfq.management.waiting import Wish, not_found
 from wfq.storage import instances
+from wfq.storage.adoption import child_lineage
 from wfq.storage.instances import TERMINAL, AppendReply, Snapshot, Stored
 from wfq.storage.keys import check_instance_id
 from wfq.storage.scripts import Call
@@ -209,8 +210,8 @@ def _family(scope: Scope, instance_id: str) -> Operation[list[str]]:
     for _ in range(MAX_DEPTH):
         below = []
         for parent_id, parent_inc, parent_records in level:
-            for child_id in _children(parent_records):
-                child = yield from _child_of(scope, child_id, parent_id, parent_inc)
+            for child_id, lineage in _children(parent_records):
+                child = yield from _child_of(scope, child_id, [parent_id, parent_inc], lineage)
                 if child is None or child_id in found:
                     continue
                 if child[0].status not in TERMINAL:
@@ -221,9 +222,11 @@ def _family(scope: Scope, instance_id: str) -> Operation[list[str]]:
     return found
 
 
-def _children(records: list[Record]) -> list[str]:
+def _children(records: list[Record]) -> list[tuple[str, str]]:
+    """Id and lineage of the children of this generation."""
+    birth = records[0]
     return [
-        action[3]
+        (action[3], child_lineage(birth, birth[B_GEN], action[1]))
         for record in records[1:]
         for action in record[T_ACTIONS]
         if action[0] == act.START_CHILD
@@ -231,7 +234,7 @@ def _children(records: list[Record]) -> list[str]:
 
 
 def _child_of(
-    scope: Scope, child_id: str, parent_id: str, parent_inc: str
+    scope: Scope, child_id: str, whose: list[str], lineage: str
 ) -> Operation[tuple[Stored, list[Record]] | None]:
     """What is stored of a child; None if it is gone, or its id belongs to another by now."""
     partition = scope.namespace.partition_of(child_id)
@@ -240,7 +243,10 @@ def _child_of(
         return None
     records = [orjson.loads(record) for record in stored.records]
     parent = records[0][B_PARENT]
-    if parent is None or parent[:2] != [parent_id, parent_inc]:
+    if parent is None or parent[0] != whose[0]:
+        return None
+    # One that was adopted may tell an incarnation of its parent that was lost.
+    if parent[1] != whose[1] and (records[0][B_EXTRA] or {}).get(LINEAGE) != lineage:
         return None
     return stored, records
 

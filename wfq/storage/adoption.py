@@ -4,13 +4,17 @@ Shards of a cluster lose different moments. Where the parent's shard is rolled b
 turn that scheduled a child of another shard, the parent decides that turn again, and its second
 start meets the first child. It is the same task of the same parent, told by the parent's
 incarnation, generation and task id, which no history that is whole has twice; only the nonce is
-another. So the first child is adopted: a live one learns the nonce that its outcome needs, and of
-one that has ended the outcome is told again. One that was given something else, since what came
-before was decided otherwise, makes room.
+another. A parent that is a child itself may have been lost and decided again, too, and is another
+incarnation then: so a child carries its lineage, made of the incarnation of its first ancestor and
+of the generations and task ids from there. So the first child is adopted: a live one learns which
+parent and nonce its outcome is for, and of one that has ended the outcome is told again. One that
+was given something else, since what came before was decided otherwise, makes room.
 """
 
 from __future__ import annotations
 
+from base64 import urlsafe_b64encode
+from hashlib import blake2b
 from typing import Any
 
 import orjson
@@ -39,8 +43,8 @@ def _kin_of(message: Message, stored: Stored) -> Kin:
     inc = stored.incarnation
     ours: Record = orjson.loads('["B",0' + message.values[4])
     theirs: Record = orjson.loads(stored.records[0])
-    generation = (ours[ev.B_EXTRA] or {}).get(ev.PARENT_GEN)
-    if not is_of_task(theirs, ours[ev.B_PARENT], generation):
+    extra = ours[ev.B_EXTRA] or {}
+    if not is_of_task(theirs, ours[ev.B_PARENT], extra.get(ev.PARENT_GEN), extra.get(ev.LINEAGE)):
         return Kin("other", inc)
     if not is_same_call(ours, theirs):
         return Kin("replace", inc)
@@ -52,14 +56,31 @@ def _kin_of(message: Message, stored: Stored) -> Kin:
     return Kin("ended", inc, told.encode())
 
 
-def is_of_task(birth: Record, parent: list[Any], generation: int | None) -> bool:
+def child_lineage(birth: Record, generation: int, task_id: int) -> str:
+    """What names a task of an instance with this birth, whatever nonces and incarnations it gets.
+
+    It is made of what no whole history has twice; only the incarnation of the first ancestor,
+    whom nobody decides again, is part of it.
+    """
+    told = (birth[ev.B_EXTRA] or {}).get(ev.LINEAGE) if birth[ev.B_PARENT] else None
+    path = f"{told or birth[ev.B_INC]}.{generation}.{task_id}"
+    return urlsafe_b64encode(blake2b(path.encode(), digest_size=9).digest()).decode()
+
+
+def is_of_task(
+    birth: Record, parent: list[Any], generation: int | None, lineage: str | None
+) -> bool:
     """Whether a birth is of this task of this generation of a parent, whatever its nonce.
 
     Never so for one that does not tell its parent's generation, as those of the same partition.
     """
     born = birth[ev.B_PARENT]
-    told = (birth[ev.B_EXTRA] or {}).get(ev.PARENT_GEN)
-    return bool(born and born[:3] == parent[:3] and told is not None and told == generation)
+    extra = birth[ev.B_EXTRA] or {}
+    told = extra.get(ev.PARENT_GEN)
+    if not born or told is None or told != generation:
+        return False
+    decided_again = lineage is not None and extra.get(ev.LINEAGE) == lineage
+    return bool(born[:3] == parent[:3] or (decided_again and born[0] == parent[0]))
 
 
 def is_same_call(ours: Record, theirs: Record) -> bool:

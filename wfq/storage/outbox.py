@@ -43,17 +43,23 @@ class Message:
         return cls(kind, values)
 
 
-def outcome_pieces(parent: Sequence[Any], event: bytes) -> tuple[bytes, bytes, bytes]:
-    """The message that tells a parent an outcome, split around the nonce of its task.
+def outcome_pieces(parent: Sequence[Any], event: bytes) -> tuple[bytes, ...]:
+    """The message that tells a parent an outcome, split around its incarnation and its nonce.
 
-    parent, event: as the child knows them; the commit knows whether the nonce is still right.
+    parent, event: as the child knows them; the commit knows whether these two are still right.
     """
     parent_id, parent_inc, _, nonce = parent
     message = Message("E", [parent_id, parent_inc, "T", event.decode()]).encode()
     head = Message("E", [parent_id, parent_inc, "T", event[: event.index(b',"') + 2].decode()])
     # Without the end of the text and of the list.
     before = head.encode()[:-2]
-    return before, nonce.encode(), message[len(before) + len(nonce) :]
+    after = message[len(before) + len(nonce) :]
+    # Without the end of the list; neither value has letters that JSON writes in another way.
+    first = len(orjson.dumps(["E", parent_id])) - 1 + len(',"')
+    return (
+        before[:first], parent_inc.encode(), before[first + len(parent_inc) :],
+        nonce.encode(), after,
+    )  # fmt: skip
 
 
 def detached_start(
@@ -134,7 +140,7 @@ def _operands(message: Message) -> list[Argument]:
     *child, parent_id, taken_event, parent_inc = message.values[:8]
     # Without a parent there is nobody to tell that the id is taken.
     taken = Message("E", [parent_id, parent_inc, "T", taken_event]).encode() if parent_id else b""
-    return [*child, parent_id, taken, "".join(message.values[8:])]
+    return [*child, parent_id, parent_inc, taken, "".join(message.values[8:])]
 
 
 def trim_command(

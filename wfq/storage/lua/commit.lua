@@ -63,9 +63,10 @@
 --   M target tail                   an external event for whichever incarnation of an instance
 --                                   of this partition lives: its event behind the incarnation
 --   O message                       a message for another partition
---   o head nonce tail               the same, in three pieces: an outcome for a parent that knows
---                                   its task by this nonce, or, where the instance was adopted, by
---                                   that of the adoption, whether or not a turn has read of it
+--   o head inc middle nonce tail    the same, in pieces: an outcome for this incarnation of a
+--                                   parent, which knows its task by this nonce; or, where the
+--                                   instance was adopted, for those of the adoption, whether or
+--                                   not a turn has read of it
 --   B count                         external events that no longer wait for a taker
 --   N birth                         continue as new: the history starts again with this record
 --   U cursor                        dispatch is unfinished: "turn offset"
@@ -87,7 +88,7 @@ local PACK = 16
 local sub, call = string.sub, redis.call
 -- How many values each operation has; not made where it is not looked at, as in most calls.
 local OPERANDS = count > 0 and {A = 2, a = 1, q = 2, f = 2, Y = 3, T = 2, z = 1, h = 1, w = 2, S = 2, D = 1, I = 3, W = 2, F = 4, E = 3,
-  P = 3, C = 7, R = 7, M = 2, O = 1, o = 3, B = 1, N = 1, U = 1, Q = 1}
+  P = 3, C = 7, R = 7, M = 2, O = 1, o = 5, B = 1, N = 1, U = 1, Q = 1}
 
 -- Pass 1 only reads: once it is through, nothing below may fail, but for the missing entry.
 local held = redis.call('HMGET', lease, 'token', 'pos')
@@ -307,9 +308,9 @@ for n = 1, count do
       posted = true
     elseif op == 'o' then
       -- An incarnation is the nonce of the parent's turn and the task's number.
-      local adopted = redis.call('HGET', prefix .. 'instance:' .. id, 'adopted')
-      local nonce = adopted and string.match(adopted, '^(.*)%.%d+$') or b
-      redis.call('XADD', prefix .. 'outbox', '*', 'm', a .. nonce .. c)
+      local adopted = redis.call('HMGET', prefix .. 'instance:' .. id, 'adopted', 'adopter')
+      local nonce = adopted[1] and string.match(adopted[1], '^(.*)%.%d+$') or ARGV[at + 3]
+      redis.call('XADD', prefix .. 'outbox', '*', 'm', a .. (adopted[2] or b) .. c .. nonce .. ARGV[at + 4])
       posted = true
     elseif op == 'B' then
       redis.call('HINCRBY', prefix .. 'instance:' .. id, 'inbox', -tonumber(a))

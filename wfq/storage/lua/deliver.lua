@@ -13,11 +13,11 @@
 -- KEYS[2]  string  prefix of the partition's keys, "wfq:{ns:p}:"
 -- ARGV[1]  source partition
 -- ARGV[2]  number of messages; then per message ms and sequence of its outbox id, a letter and
---   four or eleven values:
+--   four or twelve values:
 --   E  id, incarnation or "", kind ("E", "L" or "T"), event        an event for an instance; kind
 --      "T" (a task's outcome) is taken whole, the others are ["<kind>","<inc>"<event>
---   C  id, incarnation, name, queue, birth behind its time, parent id or "", message for this
---      partition's outbox if the id is taken (the parent's failed task) or "", "1" if the id may
+--   C  id, incarnation, name, queue, birth behind its time, parent id or "", its incarnation,
+--      message for this partition's outbox if the id is taken (the parent's failed task) or "", "1" if the id may
 --      replace an instance that has ended, then what the instance of the same parent is, its
 --      incarnation, and a value            start a child, or one without a parent
 --        other              of another task: the id is taken
@@ -67,9 +67,9 @@ for n = 1, count do
     end
   else
     local name, queue, birth, parent = ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ARGV[at + 8]
-    local gone = ARGV[at + 10] == '1' and ended
-    local is, value = ARGV[at + 11], ARGV[at + 13]
-    if ARGV[at + 12] ~= found[1] then is = '' end
+    local gone = ARGV[at + 11] == '1' and ended
+    local is, value = ARGV[at + 12], ARGV[at + 14]
+    if ARGV[at + 13] ~= found[1] then is = '' end
     local kin = found[1] and found[1] ~= inc and parent ~= '' and found[4] == parent
     if kin and is == 'replace' then
       gone = true
@@ -82,7 +82,7 @@ for n = 1, count do
       redis.call('XADD', prefix .. 'events:' .. found[3], '*', id, value)
       -- What the parent will send to the incarnation that it has asked for, is for this one; and
       -- its outcome is for that task from now on, though no turn may read the event before it ends.
-      redis.call('HSET', prefix .. 'instance:' .. id, 'adopted', inc)
+      redis.call('HSET', prefix .. 'instance:' .. id, 'adopted', inc, 'adopter', ARGV[at + 9])
       replies[n] = 'adopted'
     elseif kin and is == 'ended' and ended then
       redis.call('XADD', prefix .. 'outbox', '*', 'm', value)
@@ -92,8 +92,8 @@ for n = 1, count do
       replies[n] = 'kin'
       stopped = true
     elseif found[1] and not gone then
-      if ARGV[at + 9] ~= '' then
-        redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 9])
+      if ARGV[at + 10] ~= '' then
+        redis.call('XADD', prefix .. 'outbox', '*', 'm', ARGV[at + 10])
         posted = true
       end
       replies[n] = 'taken'
@@ -131,7 +131,7 @@ for n = 1, count do
     seen_ms, seen_seq = ms, seq
     newest = string.format('%.0f-%.0f', ms, seq)
   end
-  at = at + (kind == 'E' and 7 or 14)
+  at = at + (kind == 'E' and 7 or 15)
 end
 if newest then redis.call('HSET', applied, source, newest) end
 if posted then redis.call('PUBLISH', prefix .. 'wake', '0') end

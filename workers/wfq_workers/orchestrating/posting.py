@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 
-from wfq.core.events import PARENT_GEN, Action
+from wfq.core.events import LINEAGE, PARENT_GEN, Action
 from wfq.core.instance import Instance
 from wfq.core.turn import Turn
 from wfq.storage import instances, outbox
+from wfq.storage.adoption import child_lineage
 from wfq.storage.keys import Namespace
 from wfq.storage.partitions import InstanceCommit
 
@@ -51,7 +52,8 @@ class Posting:
         options = opts or {}
         inc = f"{nonce}.{task_id}"
         parent = [instance.id, instance.inc, task_id, nonce]
-        extra = {**(trace or {}), **({"noinput": True} if options.get("n") else {})} or None
+        extra: dict[str, Any] = {**(trace or {}), **({"noinput": True} if options.get("n") else {})}
+        extra[LINEAGE] = child_lineage(instance.birth, instance.gen, task_id)
         tail = [inc, 0, name, payload, parent, extra]
         queue = self._target(options)
         taken = orjson.dumps(["X", task_id, nonce, _taken(child_id)])
@@ -60,7 +62,7 @@ class Posting:
             letter = "R" if options.get("x") else "C"
             part.add(letter, child_id, inc, name, queue, birth, now_ms, taken)
         else:
-            tail[-1] = {**(extra or {}), PARENT_GEN: instance.gen}
+            extra[PARENT_GEN] = instance.gen
             birth_tail = "," + orjson.dumps(tail)[1:].decode()
             values = [
                 child_id,
