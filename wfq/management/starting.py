@@ -28,8 +28,9 @@ from wfq.tracing import with_trace
 
 Workflow = Callable[..., Any] | str
 
-#: Starts that are sent in one round trip.
-STARTS_AT_ONCE = 10_000
+#: Starts that are made and sent in one round trip: workers begin with the first while the next are
+#: made, which takes the client as long as it takes them to run short ones.
+STARTS_AT_ONCE = 2_000
 #: Seconds that `terminate_and_replace` waits for the old instance to end.
 REPLACE_TIMEOUT_S = 60.0
 MAX_TAGS = 32
@@ -106,7 +107,8 @@ def start(
 ) -> Operation[InstanceId[Any]]:
     """Start one instance and return its id."""
     made = yield from _prepare(scope, workflow, options)
-    item = made.item(value, instance_id)
+    given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
+    item = made.item(made.payload(value), given)
     reply = yield from begin(item)
     if made.policy is ReuseIdPolicy.TERMINATE_AND_REPLACE and reply.outcome == "exists":
         yield from _end(scope, item.instance_id)
@@ -126,11 +128,14 @@ def start_many(
     made = yield from _prepare(scope, workflow, options)
     if made.policy is ReuseIdPolicy.TERMINATE_AND_REPLACE:
         raise ConfigurationError("starting many cannot terminate_and_replace; start one by one")
-    items = _items(scope, made, values, instance_ids)
+    # All are checked before the first is sent.
+    payloads = [made.payload(value) for value in values]
+    given = _ids(scope, len(payloads), instance_ids)
     ids: list[InstanceId[Any]] = []
     refused: InstanceAlreadyExists | None = None
-    for at in range(0, len(items), STARTS_AT_ONCE):
-        part = items[at : at + STARTS_AT_ONCE]
+    for at in range(0, len(payloads), STARTS_AT_ONCE):
+        there = slice(at, at + STARTS_AT_ONCE)
+        part = list(map(made.item, payloads[there], given[there]))
         replies = yield from _start_batch(scope, part)
         for item, reply in zip(part, replies, strict=True):
             try:
@@ -143,19 +148,16 @@ def start_many(
     return ids
 
 
-def _items(
-    scope: Scope, made: _Prepared, values: Iterable[Any], instance_ids: Iterable[str] | None
-) -> list[NewInstance]:
-    found = list(values)
+def _ids(scope: Scope, count: int, instance_ids: Iterable[str] | None) -> list[str]:
+    """The given ids, checked, or new ones. Raises: InvalidIdentifier, ConfigurationError."""
     if instance_ids is None:
-        ids = new_instance_ids(scope.namespace, len(found))
-        return [made.item(value, made_id) for value, made_id in zip(found, ids, strict=True)]
-    ids = list(instance_ids)
-    if len(found) != len(ids):
+        return new_instance_ids(scope.namespace, count)
+    ids = [check_new_instance_id(one) for one in instance_ids]
+    if count != len(ids):
         raise ConfigurationError(
-            f"{len(found)} inputs and {len(ids)} instance ids; each input needs its id"
+            f"{count} inputs and {len(ids)} instance ids; each input needs its id"
         )
-    return [made.item(value, given) for value, given in zip(found, ids, strict=True)]
+    return ids
 
 
 def _start_batch(scope: Scope, items: Sequence[NewInstance]) -> Operation[list[StartReply]]:
@@ -193,14 +195,16 @@ class _Prepared:
     extra: dict[str, Any] | None
     due_ms: int | None
 
-    def item(self, value: Any, instance_id: str | None) -> NewInstance:
-        """One new instance. Raises: InvalidIdentifier, PayloadError."""
-        given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
-        payload = None
-        if value is not None:
-            payload = orjson.dumps(self.codec.encode(value, "input of workflow", self.name))
+    def payload(self, value: Any) -> bytes | None:
+        """An input as it is stored; None for none. Raises: PayloadError."""
+        if value is None:
+            return None
+        return orjson.dumps(self.codec.encode(value, "input of workflow", self.name))
+
+    def item(self, payload: bytes | None, instance_id: str) -> NewInstance:
+        """One new instance."""
         return NewInstance(
-            instance_id=given,
+            instance_id=instance_id,
             incarnation=new_incarnation(),
             queue=self.queue,
             name=self.name,
