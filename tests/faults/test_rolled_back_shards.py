@@ -18,6 +18,7 @@ from tests.e2e.conftest import FleetFor
 from tests.e2e.fleet import Fleet
 from tests.groups import ClusterGroup, TcpServer
 from tests.servers import WHY_SKIPPED, Processes, Spawned, find_binary, poll
+from wfq.checker.crossing import forsaken_children
 from wfq.checker.namespace import check_namespace
 from wfq.core.events import B_INC, B_INPUT, B_PARENT
 from wfq.storage.keys import Namespace
@@ -294,6 +295,35 @@ def test_a_parent_that_forgot_an_outcome_is_told_again(scene: Scene) -> None:
 
     assert scene.answer() == [1, [1, 2, 3]]
     scene.check()
+
+
+def test_a_child_whose_shard_forgot_that_it_was_terminated_is_told_again(scene: Scene) -> None:
+    scene.begin()
+    scene.child_runs()
+    before = scene.snapshot(scene.child)
+    scene.client.terminate_workflow(scene.parent, output="enough")
+    for one in (scene.parent, scene.child):
+        poll(lambda one=one: scene.status(one) == "TERMINATED", 20)  # type: ignore[misc]
+    scene.go_back(scene.child, before)
+    assert scene.status(scene.child) == "RUNNING"
+
+    scene.reconciled_until(lambda: scene.status(scene.child) == "TERMINATED")
+
+    scene.check()
+
+
+def test_a_child_that_outlives_its_parent_on_purpose_is_left_alone(scene: Scene) -> None:
+    scene.begin()
+    scene.child_runs()
+    before = scene.snapshot(scene.child)
+    scene.client.terminate_workflow(scene.parent, recursive=False)
+    poll(lambda: scene.status(scene.parent) == "TERMINATED", 20)
+    scene.go_back(scene.child, before)
+
+    pages = forsaken_children(scene.link, NAMESPACE, range(NAMESPACE.partitions))
+
+    assert [child for page in pages for child in page] == []
+    assert scene.status(scene.child) == "RUNNING"
 
 
 def test_a_child_that_its_shard_forgot_is_started_again(scene: Scene) -> None:

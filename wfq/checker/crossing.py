@@ -1,19 +1,22 @@
-"""Finding parents whose far children a shard of a cluster has lost, or lost to.
+"""Finding parents whose far children a shard of a cluster has lost, or lost to, and such children.
 
 Whatever a server loses, it loses with everything behind it, and all of an instance is on one
 server. So only what crosses servers can be torn: a parent here, its child there. This walks over
-the live instances, a page at a time, and looks only at those with such children.
+the live instances, a page at a time, and looks only at those with such children or parents.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 
 import orjson
 
 from wfq.checker.ledger import read_records
 from wfq.core import actions as act
+from wfq.core import events as ev
+from wfq.storage.adoption import child_lineage, is_of_task
 from wfq.storage.instances import Stored, fetch
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
@@ -41,6 +44,87 @@ def torn_parents(
         for status in _LIVE:
             for ids in _pages(link, namespace.index(partition, status)):
                 yield _torn(link, namespace, partition, ids, partitions)
+
+
+@dataclass(frozen=True, slots=True)
+class Forsaken:
+    """A live child whose parent was terminated with its children: command_id tells it so, once."""
+
+    instance_id: str
+    incarnation: str
+    command_id: str
+
+
+def forsaken_children(
+    link: SyncLink, namespace: Namespace, partitions: Collection[int]
+) -> Iterator[list[Forsaken]]:
+    """Live children that a shard lost the termination of, by pages, as `torn_parents`."""
+    for partition in range(namespace.partitions):
+        for status in _LIVE:
+            for ids in _pages(link, namespace.index(partition, status)):
+                keys = [namespace.instance(one) for one in ids]
+                parents = link.commands([("HGET", key, "parent") for key in keys])
+                far = {
+                    child_id: parent.decode()
+                    for child_id, parent in zip(ids, parents, strict=True)
+                    if parent and _is_between(namespace, partition, parent.decode(), partitions)
+                }
+                yield [
+                    found
+                    for child_id, parent_id in far.items()
+                    if (found := _forsaken(link, namespace, child_id, parent_id)) is not None
+                ]
+
+
+def _is_between(
+    namespace: Namespace, partition: int, parent_id: str, partitions: Collection[int]
+) -> bool:
+    home = namespace.partition_of(parent_id)
+    return home != partition and (home in partitions or partition in partitions)
+
+
+def _forsaken(
+    link: SyncLink, namespace: Namespace, child_id: str, parent_id: str
+) -> Forsaken | None:
+    if link.command("HGET", namespace.instance(parent_id), "status") != b"TERMINATED":
+        return None
+    (parent,) = link.run(fetch(namespace, namespace.partition_of(parent_id), [parent_id]))
+    (child,) = link.run(fetch(namespace, namespace.partition_of(child_id), [child_id]))
+    if parent is None or child is None:
+        return None
+    try:
+        command_id = _command_of(child_id, child, parent_id, parent)
+    except (ValueError, LookupError, TypeError):
+        log.exception(
+            "the histories of instance %s and its parent %s cannot be read",
+            child_id,
+            parent_id,
+            extra={"instance_id": child_id},
+        )
+        return None
+    return None if command_id is None else Forsaken(child_id, child.incarnation, command_id)
+
+
+def _command_of(child_id: str, child: Stored, parent_id: str, parent: Stored) -> str | None:
+    """The command that terminated an open child, if its parent's end was to be that of it too."""
+    records = [orjson.loads(record) for record in parent.records]
+    last = records[-1]
+    if not any(
+        event[0] == ev.LIFECYCLE and event[3] == ev.TERMINATE and event[4].get("recursive")
+        for event in last[ev.T_EVENTS]
+    ):
+        return None
+    birth, generation = orjson.loads(child.records[0]), records[0][ev.B_GEN]
+    resolved = {event[1] for event in last[ev.T_EVENTS] if event[0] in ev.COMPLETED + ev.FAILED}
+    # The end closes what was open before it.
+    for task in read_records(records[:-1]).open.values():
+        if task.kind != act.START_CHILD or task.action[3] != child_id or task.task_id in resolved:
+            continue
+        whose = [parent_id, parent.incarnation, task.task_id, task.nonce]
+        lineage = child_lineage(records[0], generation, task.task_id)
+        if is_of_task(birth, whose, generation, lineage):
+            return str(last[ev.T_NONCE])
+    return None
 
 
 def _pages(link: SyncLink, index: str) -> Iterator[list[str]]:

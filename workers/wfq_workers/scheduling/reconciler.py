@@ -17,9 +17,11 @@ import threading
 import time
 from collections.abc import Collection
 
-from wfq.checker.crossing import torn_parents
+from wfq.checker.crossing import Forsaken, forsaken_children, torn_parents
 from wfq.checker.repair import repair_instance
+from wfq.core.events import TERMINATE
 from wfq.errors import StorageError
+from wfq.storage.instances import append, lifecycle_command
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, timeout_of
 from wfq.storage.membership import turn_command
@@ -211,9 +213,27 @@ class ReconcilerLoop:
                 claimed_at = time.monotonic()
             if self._stopping.wait(PAUSE_S):
                 return False
+        for forsaken in forsaken_children(link, self._namespace, frozenset(partitions)):
+            for child in forsaken:
+                self._terminate(link, child)
+                count += 1
+            if self._stopping.wait(PAUSE_S):
+                return False
         if count:
             log.warning("put back %d things that a server of the cluster has lost", count)
         return True
+
+    def _terminate(self, link: SyncLink, child: Forsaken) -> None:
+        """Tell a child again that it was terminated with its parent; it obeys a command once."""
+        tail = lifecycle_command(child.command_id, TERMINATE, {"recursive": True})
+        partition = self._namespace.partition_of(child.instance_id)
+        item = (child.instance_id, child.incarnation, "L", tail)
+        link.run(append(self._namespace, partition, [item], 0))
+        log.info(
+            "instance %s: put back what a server has lost: it was terminated with its parent",
+            child.instance_id,
+            extra={"instance_id": child.instance_id},
+        )
 
     def _repair(self, link: SyncLink, instance_id: str) -> list[str]:
         """Repair one instance; what is damaged beyond that must not hold up the others."""
