@@ -228,8 +228,9 @@ class Round:
         if options.on == "cluster":
             self._wait_until_reconciled()
         self._wait_for_quiet({job.instance_id for job in load.jobs if job.shape.stays})
+        windows = nemesis.windows if isinstance(nemesis, GroupNemesis) else []
         verdict = Verdict(
-            self._link, self.namespace, load.jobs, read_ledgers(self._ledger_directory)
+            self._link, self.namespace, load.jobs, read_ledgers(self._ledger_directory), windows
         )
         findings = verdict.judge()
         violations += findings.violations

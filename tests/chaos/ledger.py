@@ -52,6 +52,8 @@ class Testimony:
     by_key: dict[str, list[Execution]] = field(default_factory=dict)
     #: What a client asked of an instance -> outcome and time (of the last answer).
     acks: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
+    #: When a client asked for the start of an instance, or was answered: epoch seconds.
+    starts: dict[str, list[float]] = field(default_factory=dict)
     _by_instance: dict[str, list[Execution]] = field(default_factory=dict)
 
     def executions_of(self, instance_id: str) -> list[Execution]:
@@ -117,6 +119,8 @@ def read_ledgers(directory: Path) -> Testimony:
             by_key[execution.key].append(execution)
         for instance_id, what, outcome, at in _rows(path, "select * from acks order by rowid"):
             found.acks[instance_id, what] = (outcome, at)
+            if what.startswith("start "):
+                found.starts.setdefault(instance_id, []).append(at)
     found.by_key = dict(by_key)
     return found
 

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from tests.chaos.ledger import Execution, Testimony
+from tests.chaos.powercut import Window
 from tests.chaos.shapes import CANARY, Ending, Job
 from wfq.checker.namespace import check_namespace
 from wfq.core import actions as act
@@ -31,6 +32,10 @@ from wfq.storage.link import SyncLink
 BATCH = 200
 #: The password of the campaign's server: no log may show it.
 PASSWORD = "canary-password-4tZ"
+#: How a parent ends that was started again, its first start lost, and meets a child that was not.
+_MET_A_STRANGER = re.compile(
+    r"child workflow '([^']+)' was not started: an instance with this id exists$"
+)
 
 
 def root_of(instance_id: str) -> str:
@@ -47,15 +52,24 @@ class Findings:
 
 
 class Verdict:
-    """Compares what Redis holds with what the ledger and the model say."""
+    """Compares what Redis holds with what the ledger and the model say.
+
+    windows: when shards of a group may have lost what was acknowledged.
+    """
 
     def __init__(
-        self, link: SyncLink, namespace: Namespace, jobs: Sequence[Job], testimony: Testimony
+        self,
+        link: SyncLink,
+        namespace: Namespace,
+        jobs: Sequence[Job],
+        testimony: Testimony,
+        windows: Sequence[Window] = (),
     ) -> None:
         self._link = link
         self._namespace = namespace
         self._jobs = {job.instance_id: job for job in jobs}
         self._testimony = testimony
+        self._windows = windows
         self.findings = Findings()
         self._stored: dict[str, Stored] = {}
 
@@ -109,12 +123,28 @@ class Verdict:
                 continue
             self.findings.counts[f"shape {job.shape.name}"] += 1
             ending = self._ending(found)
+            if self.may_have_met_a_stranger(job, ending):
+                self.findings.counts["starts lost, children met"] += 1
+                continue
             try:
                 for wrong in job.shape.judge(job, ending):
                     self._blame(f"L4 {job.instance_id}: {wrong}")
             except (TypeError, KeyError, IndexError):
                 # Not even of the form that its workflow returns.
                 self._blame(f"L4 {job.instance_id}: gave {ending.output!r:.200}")
+
+    def may_have_met_a_stranger(self, job: Job, ending: Ending) -> bool:
+        """Whether it ended as docs/scaling.md says of a parent whose start a shard has lost."""
+        met = _MET_A_STRANGER.search(ending.failure)
+        return (
+            met is not None
+            and root_of(met[1]) == job.instance_id
+            and any(
+                window.holds(at)
+                for window in self._windows
+                for at in self._testimony.starts.get(job.instance_id, ())
+            )
+        )
 
     def _last_start(self, job: Job) -> str:
         outcomes = (self._testimony.outcome(job.instance_id, f"start {n}") for n in range(9, 0, -1))
