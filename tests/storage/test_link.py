@@ -118,26 +118,28 @@ def test_a_dead_server_is_unavailable_and_named_without_secrets() -> None:
     assert "hunter2" not in shown("redis://bob:hunter2@example:6379/3?password=hunter2")
 
 
+def with_login(url: str, login: str) -> str:
+    """The URL of the same server, or group, for that user and password."""
+    return url.replace("://", f"://{login}@")
+
+
 def test_a_missing_permission_is_an_error_of_its_own(real_store: Store) -> None:
-    real_store.command("ACL", "SETUSER", "limited", "on", ">pw", "~wfq:*", "+@all", "-xadd")
-    if not real_store.url.startswith("unix://"):
-        pytest.skip("a login is made on one server")
-    path = real_store.url.removeprefix("unix://")
-    link = SyncLink(f"unix://limited:pw@{path}")
+    servers = [client for _, client in real_store.link.servers()]
+    for client in servers:
+        client.execute_command("ACL", "SETUSER", "limited", "on", ">pw", "~wfq:*", "+@all", "-xadd")
+    link = SyncLink(with_login(real_store.url, "limited:pw"))
 
     with pytest.raises(StorageError, match="refused access") as caught:
         link.run(starts(real_store, "a")[0])
 
     link.close()
-    real_store.command("ACL", "DELUSER", "limited")
+    for client in servers:
+        client.execute_command("ACL", "DELUSER", "limited")
     assert "pw" not in str(caught.value).split()
 
 
 def test_a_wrong_password_is_refused_at_once(real_store: Store) -> None:
-    if not real_store.url.startswith("unix://"):
-        pytest.skip("a login is made on one server")
-    path = real_store.url.removeprefix("unix://")
-    link = SyncLink(f"unix://nobody:hunter2@{path}")
+    link = SyncLink(with_login(real_store.url, "nobody:hunter2"))
 
     with pytest.raises(StorageError, match="refused access") as caught:
         link.command("PING")
