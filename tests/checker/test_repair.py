@@ -12,11 +12,13 @@ from tests.checker.scene import Scene
 from tests.storage import tiny
 from tests.storage.kit import QUEUE, Store
 from wfq.checker import repair as repair_module
-from wfq.checker.crossing import torn_parents
+from wfq.checker.crossing import Termination, forsaken_children, torn_parents
 from wfq.checker.evidence import Evidence
 from wfq.checker.repair import repair_instance, repair_namespace
+from wfq.core.events import B_EXTRA, B_INC, B_PARENT
 from wfq.core.instance import Instance
 from wfq.storage.instances import lifecycle_command
+from wfq.storage.outbox import Message
 from wfq.storage.reconciling import Mending
 from wfq.storage.timers import delayed_start_member, timer_member
 
@@ -191,8 +193,8 @@ def test_an_instance_that_moved_on_is_left_alone(
     damage.drop_entries(scene)
     mending = repair_module._mending
 
-    def late(evidence: Evidence) -> Mending:
-        made = mending(evidence)
+    def late(evidence: Evidence, lost_end: Termination | None) -> Mending:
+        made = mending(evidence, lost_end)
         scene.store.command("RPUSH", scene.store.ns.history("a"), "[]")
         return made
 
@@ -283,6 +285,146 @@ def test_a_child_that_has_not_yet_noted_its_adoption_is_no_stranger(wide: Store)
 
     assert ["c"] not in torn_parents(wide.link, wide.ns, {away})
     assert repair_instance(wide.link, wide.ns, "c") == []
+
+
+class Crossing:
+    """A parent "c" and its child "far-c" in two partitions, and what is carried between them."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.home, self.away = (store.ns.partition_of(one) for one in ("c", "far-c"))
+        assert self.home != self.away
+        self.scene = Scene(store, self.home)
+        self.other = tiny.Owner(store, self.away, "other", tiny.new_registry())
+        self.other.own(by_force=False)
+        store.start_in("c", name="parent")
+
+    def terminate(self, *, recursive: bool = True) -> None:
+        """Terminate the parent, whose turn decides what its child is told."""
+        tail = lifecycle_command("c1", "terminate", {"recursive": recursive})
+        self.store.run_command("c", tail)
+        self.scene.turn()
+
+    def carry(self, *, lost: str = "") -> None:
+        """Deliver what the parent has sent; what has `lost` in it gets lost."""
+        for target, messages in tiny.by_target(self.store, self.posted()):
+            kept = [m for m in messages if not lost or lost not in str(m[1].values)]
+            self.store.deliver(self.home, target, *kept)
+        self.store.command("DEL", self.store.ns.outbox(self.home))
+
+    def posted(self) -> list[tuple[bytes, Message]]:
+        return tiny.read_outbox(self.store, self.home)
+
+    def child_turns(self) -> None:
+        while self.other.read(10):
+            call = self.other.draft_all()
+            assert call is not None
+            self.other.settle(call)
+
+    def child_status(self) -> bytes:
+        found: bytes = self.store.command("HGET", self.store.ns.instance("far-c"), "status")
+        return found
+
+    def forsaken(self) -> list[str]:
+        pages = forsaken_children(self.store.link, self.store.ns, range(2))
+        return [child for page in pages for child in page]
+
+    def rebirth(self, inc: str, parent: list[object], extra: dict[str, object] | None) -> None:
+        """Have the child been born another way."""
+        key, child = self.store.ns.history("far-c"), self.store.ns.instance("far-c")
+        birth = orjson.loads(self.store.command("LINDEX", key, 0))
+        birth[B_INC], birth[B_PARENT], birth[B_EXTRA] = inc, parent, extra
+        self.store.command("LSET", key, 0, orjson.dumps(birth))
+        self.store.command("HSET", child, "inc", inc)
+
+
+@pytest.fixture
+def crossing(wide: Store) -> Crossing:
+    return Crossing(wide)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["open-before", "of-the-last-turn"])
+def test_a_child_that_was_not_told_of_its_end_is_told_again(
+    crossing: Crossing, begun: bool
+) -> None:
+    if begun:
+        crossing.scene.turn()
+        crossing.carry()
+        crossing.child_turns()
+    crossing.terminate()
+    crossing.carry(lost='"terminate"')
+    assert crossing.forsaken() == ["far-c"]
+    assert crossing.scene.wrong() == ["W5"]
+
+    assert repair(crossing.scene) == ["its end with its parent"]
+    crossing.child_turns()
+
+    assert crossing.child_status() == b"TERMINATED"
+    assert crossing.forsaken() == []
+    assert crossing.scene.wrong() == []
+
+
+def test_a_child_whose_end_is_on_its_way_is_not_told_again(crossing: Crossing) -> None:
+    crossing.scene.turn()
+    crossing.carry()
+    crossing.terminate()
+    seen = [crossing.forsaken(), crossing.scene.wrong()]
+    seen += [repair_instance(crossing.store.link, crossing.store.ns, "far-c")]  # in the outbox
+    crossing.carry()
+    seen += [repair(crossing.scene), crossing.scene.wrong()]  # in the stream
+    crossing.child_turns()
+
+    assert seen == [[]] * 5
+    assert crossing.child_status() == b"TERMINATED"
+
+
+def test_a_child_that_was_left_alone_on_purpose_is_not_terminated(crossing: Crossing) -> None:
+    crossing.scene.turn()
+    crossing.carry()
+    crossing.terminate(recursive=False)
+
+    assert (crossing.forsaken(), repair(crossing.scene)) == ([], [])
+
+
+#: How the child was born, as (incarnation, parent's incarnation, task, extra), and whether the
+#: end of its parent is its own; None: as it is.
+BIRTHS: dict[str, tuple[str | None, str | None, int, dict[str, object] | None, bool]] = {
+    "of a release without lineage": (None, None, 1, None, True),
+    "of a turn that is lost": ("lost.1", None, 1, {"pg": 0}, True),
+    "of a parent that was decided again": ("lost.1", "lost", 1, {"pg": 0, "ln": ""}, True),
+    "of another run of the parent": ("x.1", "other", 1, {"pg": 0, "ln": "x"}, False),
+    "of another task": ("x.2", None, 2, {"pg": 0}, False),
+    "of another generation": ("x.1", None, 1, {"pg": 1}, False),
+    "of a lost turn of an old release": ("x.1", None, 1, None, False),
+}
+
+
+@pytest.mark.parametrize("how", BIRTHS, ids=lambda how: how.replace(" ", "-"))
+def test_only_the_child_of_that_very_task_ends_with_its_parent(
+    crossing: Crossing, how: str
+) -> None:
+    crossing.scene.turn()
+    crossing.carry()
+    crossing.terminate()
+    crossing.carry(lost='"terminate"')
+    inc, parent_inc, task, extra, ends = BIRTHS[how]
+    birth = crossing.store.history("far-c")[0]
+    if extra and extra.get("ln") == "":
+        extra = {**extra, "ln": birth[B_EXTRA]["ln"]}
+    parent = ["c", parent_inc or birth[B_PARENT][1], task, birth[B_PARENT][3]]
+    crossing.rebirth(inc or birth[B_INC], parent, extra)
+
+    assert crossing.forsaken() == (["far-c"] if ends else [])
+
+
+def test_a_history_that_cannot_be_read_ends_no_child(crossing: Crossing) -> None:
+    crossing.scene.turn()
+    crossing.carry()
+    crossing.terminate()
+    crossing.carry(lost='"terminate"')
+    crossing.store.command("LSET", crossing.store.ns.history("c"), 1, "[]")
+
+    assert crossing.forsaken() == []
 
 
 def test_a_mended_history_still_replays(scene: Scene) -> None:

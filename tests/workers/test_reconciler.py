@@ -129,6 +129,53 @@ def test_an_emptied_server_is_noticed(scene: Scene) -> None:
     assert len(scene.lives()) <= 2
 
 
+@pytest.mark.parametrize("walk", ["forsaken_children", "torn_parents"])
+def test_a_long_pass_keeps_its_claim_and_is_given_up_without_it(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, walk: str
+) -> None:
+    turn, pages = NAMESPACE.turn("reconcile"), 0
+
+    def long(*_: object) -> Iterator[list[str]]:
+        nonlocal pages
+        for pages in range(1, 8):
+            if pages == 3:
+                # The last page was a while ago, and somebody else may look any moment.
+                assert scene.link.command("PEXPIRE", turn, 3_600_000) == 1
+            if pages == 4:
+                assert scene.link.command("PTTL", turn) <= reconciler.CLAIM_MS
+            if pages == 6:
+                scene.link.command("SET", turn, "another")
+            yield []
+
+    monkeypatch.setattr(reconciler, walk, long)
+    monkeypatch.setattr(reconciler, "RENEW_S", 0.0)
+
+    scene.look(scene.loop())
+
+    assert pages == 6
+    assert scene.lives() == {None}
+    assert scene.link.command("GET", turn) == b"another"
+
+
+def test_who_is_to_end_with_its_parent_is_told_before_anything_else(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it might end otherwise, by the outcome of a child that has ended with it."""
+    mended: list[str] = []
+
+    def mend(_link: SyncLink, _namespace: Namespace, instance_id: str) -> list[str]:
+        mended.append(instance_id)
+        return []
+
+    monkeypatch.setattr(reconciler, "forsaken_children", lambda *_: iter([["forsaken"]]))
+    monkeypatch.setattr(reconciler, "torn_parents", lambda *_: iter([["torn"]]))
+    monkeypatch.setattr(reconciler, "repair_instance", mend)
+
+    scene.look(scene.loop())
+
+    assert mended == ["forsaken", "torn"]
+
+
 def test_pages_show_every_member_once(scene: Scene) -> None:
     index = NAMESPACE.index(0, "RUNNING")
     members = {f"i{n}": n // 120 for n in range(400)}

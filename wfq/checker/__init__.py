@@ -39,7 +39,8 @@ Waking (always)
   W4  An open timer, or event wait with a timeout, has a member in the timers set or its firing
       in the stream.
   W5  An open child lives, or is on its way (outbox), or its outcome is in the parent's stream
-      or on its way.
+      or on its way. Children that were terminated with their parent have ended, or the command
+      is in their stream or on its way.
   W8  One that has not begun has its start event in the stream or its delayed start in the
       timers. A suspended or stalled instance keeps the evidence of its open tasks.
   W9  The inbox counter is the number of external events raised and not handed to a waiter.

@@ -8,23 +8,30 @@ the live instances, a page at a time, and looks only at those with such children
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import orjson
 
-from wfq.checker.ledger import read_records
+from wfq.checker.ledger import Open, read_records
 from wfq.core import actions as act
 from wfq.core import events as ev
+from wfq.core.events import Record
 from wfq.storage.adoption import child_lineage, is_of_task
-from wfq.storage.instances import Stored, fetch
+from wfq.storage.inspection import Look
+from wfq.storage.instances import TERMINAL, Snapshot, Stored, fetch, lifecycle_command, read
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
+from wfq.storage.outbox import parse_messages, read_command
 
 log = logging.getLogger("wfq.checker")
 
 #: Instances of one page: their histories are read in one script.
 PAGE = 10
+#: The same where histories are read of few.
+BIRTH_PAGE = 100
+#: Messages of an outbox that are read at once.
+_OUTBOX_PAGE = 1000
 _LIVE = ("RUNNING", "SUSPENDED", "STALLED")
 _ENDED = frozenset((b"COMPLETED", b"FAILED", b"TERMINATED"))
 #: Begins a decision to start a child.
@@ -47,93 +54,180 @@ def torn_parents(
 
 
 @dataclass(frozen=True, slots=True)
-class Forsaken:
-    """A live child whose parent was terminated with its children: command_id tells it so, once."""
+class Termination:
+    """That a live instance was to end with its parent: the command that its parent has sent.
 
-    instance_id: str
+    An instance obeys a command once, so it may be sent again.
+    """
+
+    parent_id: str
     incarnation: str
     command_id: str
+
+    @property
+    def beginning(self) -> str:
+        """What the event begins with, wherever it comes from."""
+        return orjson.dumps([ev.LIFECYCLE, self.incarnation, self.command_id]).decode()[:-1]
+
+    @property
+    def event(self) -> bytes:
+        """The event for the stream of the child."""
+        tail = lifecycle_command(self.command_id, ev.TERMINATE, {"recursive": True})
+        return orjson.dumps([ev.LIFECYCLE, self.incarnation])[:-1] + tail
+
+    def waits(self, look: Look) -> bool:
+        """Whether it is in the stream of the child, which the look has to show."""
+        return any(
+            event.code == ev.LIFECYCLE
+            and (event.inc, event.nonce) == (self.incarnation, self.command_id)
+            for event in look.events
+        )
 
 
 def forsaken_children(
     link: SyncLink, namespace: Namespace, partitions: Collection[int]
-) -> Iterator[list[Forsaken]]:
-    """Live children that a shard lost the termination of, by pages, as `torn_parents`."""
+) -> Iterator[list[str]]:
+    """Live instances whose shard has lost that they were to end with their parents.
+
+    By pages, of the same relations, and with the same errors as `torn_parents`.
+    """
     for partition in range(namespace.partitions):
         for status in _LIVE:
-            for ids in _pages(link, namespace.index(partition, status)):
+            for ids in _pages(link, namespace.index(partition, status), BIRTH_PAGE):
                 keys = [namespace.instance(one) for one in ids]
-                parents = link.commands([("HGET", key, "parent") for key in keys])
-                far = {
+                told = link.commands([("HGET", key, "parent") for key in keys])
+                parents = {
                     child_id: parent.decode()
-                    for child_id, parent in zip(ids, parents, strict=True)
-                    if parent and _is_between(namespace, partition, parent.decode(), partitions)
+                    for child_id, parent in zip(ids, told, strict=True)
+                    if parent
                 }
-                yield [
-                    found
-                    for child_id, parent_id in far.items()
-                    if (found := _forsaken(link, namespace, child_id, parent_id)) is not None
-                ]
+                far = {
+                    child_id: parent_id
+                    for child_id, parent_id in parents.items()
+                    if partition in partitions or namespace.partition_of(parent_id) in partitions
+                }
+                yield list(lost_terminations(link, namespace, far))
 
 
-def _is_between(
-    namespace: Namespace, partition: int, parent_id: str, partitions: Collection[int]
-) -> bool:
+def lost_terminations(
+    link: SyncLink, namespace: Namespace, parents: Mapping[str, str]
+) -> dict[str, Termination]:
+    """Of children (child id: parent id), those that live on though they were to end with a parent.
+
+    Only of parents in other partitions: the others are on the same server. Nothing that its
+    parent's outbox still holds counts as lost; what has arrived in the child's stream does.
+    Raises: StorageError.
+    """
+    children: dict[str, list[str]] = {}
+    for child_id, parent_id in parents.items():
+        if namespace.partition_of(child_id) != namespace.partition_of(parent_id):
+            children.setdefault(parent_id, []).append(child_id)
+    statuses = link.commands([("HGET", namespace.instance(one), "status") for one in children])
+    found: dict[str, Termination] = {}
+    for parent_id, status in zip(children, statuses, strict=True):
+        if status == b"TERMINATED":
+            found |= _lost_of(link, namespace, parent_id, children[parent_id])
+    return found
+
+
+def _lost_of(
+    link: SyncLink, namespace: Namespace, parent_id: str, children: list[str]
+) -> dict[str, Termination]:
     home = namespace.partition_of(parent_id)
-    return home != partition and (home in partitions or partition in partitions)
-
-
-def _forsaken(
-    link: SyncLink, namespace: Namespace, child_id: str, parent_id: str
-) -> Forsaken | None:
-    if link.command("HGET", namespace.instance(parent_id), "status") != b"TERMINATED":
-        return None
-    (parent,) = link.run(fetch(namespace, namespace.partition_of(parent_id), [parent_id]))
-    (child,) = link.run(fetch(namespace, namespace.partition_of(child_id), [child_id]))
-    if parent is None or child is None:
-        return None
+    (parent,) = link.run(fetch(namespace, home, [parent_id]))
+    # It may have been purged, and its id used again, since its status was read.
+    if parent is None or parent.status != "TERMINATED":
+        return {}
+    found: dict[str, Termination] = {}
+    looked_at = parent_id
     try:
-        command_id = _command_of(child_id, child, parent_id, parent)
-    except (ValueError, LookupError, TypeError):
+        ending = _Ending.of(parent_id, parent)
+        for looked_at in children if ending is not None else ():
+            (child,) = link.run(read(namespace, namespace.partition_of(looked_at), [looked_at]))
+            if ending is not None and child is not None and ending.was_for(child):
+                inc = child.fields["inc"]
+                found[looked_at] = Termination(parent_id, inc, ending.command_id)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        # A damaged history must not hold up the others.
         log.exception(
-            "the histories of instance %s and its parent %s cannot be read",
-            child_id,
-            parent_id,
-            extra={"instance_id": child_id},
+            "the history of instance %s cannot be read",
+            looked_at,
+            extra={"instance_id": looked_at},
         )
-        return None
-    return None if command_id is None else Forsaken(child_id, child.incarnation, command_id)
+    posted = _posted(link, namespace, home) if found else set()
+    return {
+        child_id: lost
+        for child_id, lost in found.items()
+        if (child_id, lost.command_id) not in posted
+    }
 
 
-def _command_of(child_id: str, child: Stored, parent_id: str, parent: Stored) -> str | None:
-    """The command that terminated an open child, if its parent's end was to be that of it too."""
-    records = [orjson.loads(record) for record in parent.records]
-    last = records[-1]
-    if not any(
-        event[0] == ev.LIFECYCLE and event[3] == ev.TERMINATE and event[4].get("recursive")
-        for event in last[ev.T_EVENTS]
-    ):
-        return None
-    birth, generation = orjson.loads(child.records[0]), records[0][ev.B_GEN]
-    resolved = {event[1] for event in last[ev.T_EVENTS] if event[0] in ev.COMPLETED + ev.FAILED}
-    # The end closes what was open before it.
-    for task in read_records(records[:-1]).open.values():
-        if task.kind != act.START_CHILD or task.action[3] != child_id or task.task_id in resolved:
-            continue
-        whose = [parent_id, parent.incarnation, task.task_id, task.nonce]
-        lineage = child_lineage(records[0], generation, task.task_id)
-        if is_of_task(birth, whose, generation, lineage):
-            return str(last[ev.T_NONCE])
-    return None
+@dataclass(frozen=True, slots=True)
+class _Ending:
+    """How a parent was terminated with its children."""
+
+    parent_id: str
+    parent: Stored
+    birth: Record
+    command_id: str
+    #: By the id of the child.
+    open: dict[str, list[Open]]
+
+    @classmethod
+    def of(cls, parent_id: str, parent: Stored) -> _Ending | None:
+        """None where its children were to go on."""
+        records = [orjson.loads(record) for record in parent.records]
+        last = records[-1]
+        ends = [e for e in last[ev.T_EVENTS] if e[0] == ev.LIFECYCLE and e[3] == ev.TERMINATE]
+        if not any((event[4] or {}).get("recursive") for event in ends):
+            return None
+        # The end closes what was open before it, the tasks of its own turn included.
+        last[ev.T_ACTIONS] = [a for a in last[ev.T_ACTIONS] if a[0] not in act.TERMINAL]
+        ledger = read_records(records)
+        children: dict[str, list[Open]] = {}
+        for task in ledger.open.values() if not ledger.wrong else ():
+            if task.kind == act.START_CHILD:
+                children.setdefault(task.action[3], []).append(task)
+        return cls(parent_id, parent, records[0], last[ev.T_NONCE], children)
+
+    def was_for(self, child: Snapshot) -> bool:
+        """Whether an instance is one of the children, and lives."""
+        if child.birth is None or child.status in TERMINAL:
+            return False
+        generation = self.birth[ev.B_GEN]
+        for task in self.open.get(child.instance_id, ()):
+            if child.fields.get("inc") == task.child_inc:
+                return True
+            # Or of a time that the parent's server has lost, and adopted.
+            whose = [self.parent_id, self.parent.incarnation, task.task_id, task.nonce]
+            lineage = child_lineage(self.birth, generation, task.task_id)
+            if is_of_task(child.birth, whose, generation, lineage):
+                return True
+        return False
 
 
-def _pages(link: SyncLink, index: str) -> Iterator[list[str]]:
+def _posted(link: SyncLink, namespace: Namespace, partition: int) -> set[tuple[str, str]]:
+    """The commands in an outbox: the instance and the id of each."""
+    found: set[tuple[str, str]] = set()
+    after = b""
+    while True:
+        command = read_command(namespace, partition, after=after, count=_OUTBOX_PAGE)
+        page = parse_messages(link.command(*command))
+        for after, message in page:  # noqa: B007
+            if message.kind == "E" and message.values[2] == ev.LIFECYCLE:
+                command_id, *_ = orjson.loads("[" + message.values[3].lstrip(","))
+                found.add((message.target, command_id))
+        if len(page) < _OUTBOX_PAGE:
+            return found
+
+
+def _pages(link: SyncLink, index: str, size: int = PAGE) -> Iterator[list[str]]:
     """The members of an index; those that come or go meanwhile may be missed."""
     lowest: str | bytes = "-inf"
     seen: set[bytes] = set()
     while True:
         flat = link.command(
-            "ZRANGEBYSCORE", index, lowest, "+inf", "WITHSCORES", "LIMIT", 0, PAGE + len(seen)
+            "ZRANGEBYSCORE", index, lowest, "+inf", "WITHSCORES", "LIMIT", 0, size + len(seen)
         )
         rows = [(member, score) for member, score in _pairs(flat) if member not in seen]
         if not rows:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from wfq.checker.crossing import lost_terminations
 from wfq.checker.evidence import ENDED
 from wfq.checker.judge import Verdict, children_of, judge, ledger_of
 from wfq.checker.ledger import Ledger
@@ -196,7 +197,31 @@ class _Check:
                 places = ", ".join(state.indexes)
                 wrong = [("Q7", f"it does not exist, and is in the index of {places}")]
                 verdicts[instance_id] = Verdict(wrong)
+        for child_id, parent_id in self._forsaken(partition, look):
+            if child_id in verdicts:
+                text = f"it was terminated with its parent {parent_id!r}, and was not told"
+                verdicts[child_id].wrong.append(("W5", text))
         return verdicts
+
+    def _forsaken(self, partition: int, look: Look) -> list[tuple[str, str]]:
+        """Children that were to end with a parent of another partition, and the parents."""
+        parents = {
+            instance_id: state.fields["parent"]
+            for instance_id, state in look.instances.items()
+            if state.fields.get("parent") and state.status not in ENDED
+        }
+        lost = lost_terminations(self._link, self._namespace, parents)
+        if not lost:
+            return []
+        # What was on its way is here now: in the stream, or it has ended.
+        look, _, _ = self._looker.look(partition, list(lost))
+        return [
+            (child_id, termination.parent_id)
+            for child_id, termination in lost.items()
+            if look.instances[child_id].fields.get("inc") == termination.incarnation
+            and look.instances[child_id].status not in ENDED
+            and not (look.truncated or termination.waits(look))
+        ]
 
 
 def _ledger(state: InstanceState) -> Ledger:

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from wfq.checker.crossing import Termination, lost_terminations
 from wfq.checker.evidence import ENDED, Evidence
 from wfq.checker.ledger import Open
 from wfq.checker.namespace import Looker, check_namespace
@@ -20,6 +21,7 @@ from wfq.checker.report import Report
 from wfq.core import actions as act
 from wfq.core import events as ev
 from wfq.storage.adoption import child_lineage, failed, outcome
+from wfq.storage.inspection import InstanceState
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.outbox import Message
@@ -63,11 +65,19 @@ def repair_instance(link: SyncLink, namespace: Namespace, instance_id: str) -> l
     look, ledgers, far = looker.look(partition, [instance_id])
     state = look.instances[instance_id]
     evidence = Evidence(namespace, look, state, ledgers[instance_id], far)
-    mending = _mending(evidence)
+    mending = _mending(evidence, _lost_end(link, namespace, state))
     return link.run(reconcile(namespace, mending)) or []
 
 
-def _mending(evidence: Evidence) -> Mending:
+def _lost_end(link: SyncLink, namespace: Namespace, state: InstanceState) -> Termination | None:
+    parent_id = state.fields.get("parent")
+    if not parent_id or state.status in ENDED:
+        return None
+    parents = {state.instance_id: parent_id}
+    return lost_terminations(link, namespace, parents).get(state.instance_id)
+
+
+def _mending(evidence: Evidence, lost_end: Termination | None = None) -> Mending:
     state = evidence.state
     mending = Mending(
         state.instance_id,
@@ -77,7 +87,10 @@ def _mending(evidence: Evidence) -> Mending:
         evidence.queue,
     )
     alive = bool(state.fields and state.records) and state.status not in ENDED
-    if alive and not evidence.ledger.wrong:
+    if alive and lost_end is not None and lost_end.incarnation == mending.incarnation:
+        # Whatever else it may lack, it needs no more.
+        mending.add("its end with its parent", "E", lost_end.beginning, lost_end.event)
+    elif alive and not evidence.ledger.wrong:
         _restore(mending, evidence)
     if not alive or not evidence.ledger.wrong:
         _clear(mending, evidence, alive=alive)

@@ -16,12 +16,11 @@ import secrets
 import threading
 import time
 from collections.abc import Collection
+from itertools import chain
 
-from wfq.checker.crossing import Forsaken, forsaken_children, torn_parents
+from wfq.checker.crossing import forsaken_children, torn_parents
 from wfq.checker.repair import repair_instance
-from wfq.core.events import TERMINATE
 from wfq.errors import StorageError
-from wfq.storage.instances import append, lifecycle_command
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink, timeout_of
 from wfq.storage.membership import turn_command
@@ -41,6 +40,8 @@ SETTLE_S = 20.0
 PAUSE_S = 0.01
 #: Milliseconds for which a pass keeps others from it, counted from its last page.
 CLAIM_MS = 30_000
+#: Seconds after which a pass renews its claim.
+RENEW_S = CLAIM_MS / 4000
 _DONE = "2"
 
 
@@ -200,40 +201,28 @@ class ReconcilerLoop:
     def _reconcile(self, link: SyncLink, partitions: Collection[int]) -> bool:
         """One pass; False when it was given up. Raises: StorageError."""
         claimed_at, count = time.monotonic(), 0
-        for torn in torn_parents(link, self._namespace, frozenset(partitions)):
-            for instance_id in torn:
+        where = frozenset(partitions)
+        # Who is to end with its parent shall not be told first that a child of its own has ended.
+        pages = chain(
+            forsaken_children(link, self._namespace, where),
+            torn_parents(link, self._namespace, where),
+        )
+        for page in pages:
+            for instance_id in page:
                 done = self._repair(link, instance_id)
                 count += len(done)
                 for what in done:
                     told = f"instance {instance_id}: put back what a server has lost: {what}"
                     log.info(told, extra={"instance_id": instance_id})
-            if time.monotonic() - claimed_at > CLAIM_MS / 4000:
+            if time.monotonic() - claimed_at > RENEW_S:
                 if not self._claim(link):
                     return False
                 claimed_at = time.monotonic()
             if self._stopping.wait(PAUSE_S):
                 return False
-        for forsaken in forsaken_children(link, self._namespace, frozenset(partitions)):
-            for child in forsaken:
-                self._terminate(link, child)
-                count += 1
-            if self._stopping.wait(PAUSE_S):
-                return False
         if count:
             log.warning("put back %d things that a server of the cluster has lost", count)
         return True
-
-    def _terminate(self, link: SyncLink, child: Forsaken) -> None:
-        """Tell a child again that it was terminated with its parent; it obeys a command once."""
-        tail = lifecycle_command(child.command_id, TERMINATE, {"recursive": True})
-        partition = self._namespace.partition_of(child.instance_id)
-        item = (child.instance_id, child.incarnation, "L", tail)
-        link.run(append(self._namespace, partition, [item], 0))
-        log.info(
-            "instance %s: put back what a server has lost: it was terminated with its parent",
-            child.instance_id,
-            extra={"instance_id": child.instance_id},
-        )
 
     def _repair(self, link: SyncLink, instance_id: str) -> list[str]:
         """Repair one instance; what is damaged beyond that must not hold up the others."""
