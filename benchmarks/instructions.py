@@ -101,7 +101,7 @@ class Chains:
 
     def round(self, phase: Callable[[str], Any]) -> None:
         """One batch of chains from start to end."""
-        ids = [new_instance_id() for _ in range(BATCH)]
+        ids = [new_instance_id(self.space) for _ in range(BATCH)]
         items = [
             instances.NewInstance(i, f"{n:016x}", QUEUE, "chain", b"%d" % n, policy="replace")
             for n, i in enumerate(ids)

@@ -25,13 +25,13 @@ _FIXED = "rate is given"
 
 _UNITS: Units = {"full": 200, "quick": 60, "tiny": 5}
 
-#: Starts `rate` workflows a second, in portions of a hundredth of a second, until it is ended;
-#: writes how many it has started, and in how many seconds.
+#: Starts `rate` workflows a second until it is ended, in portions of a hundredth of a second or one
+#: by one; writes how many it has started, and in how many seconds.
 _LOAD = """
 import signal, sys, time
 import wfq as wf
 from benchmarks.app import chain
-client, rate = wf.WorkflowClient(redis_url=sys.argv[1]), int(sys.argv[2])
+client, rate, singly = wf.WorkflowClient(redis_url=sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 client.ping()
 ended = []
 signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
@@ -39,18 +39,22 @@ print("ready", flush=True)
 begun, started = time.monotonic(), 0
 while not ended:
     due = int((time.monotonic() - begun) * rate) - started
+    if due > 0 and singly:
+        client.schedule_new_workflow(chain, input=started)
+        started += 1
+        continue
     if due > 0:
         client.schedule_many(chain, range(due))
         started += due
-    time.sleep(0.01)
+    time.sleep(0.0001 if singly else 0.01)
 print(started / (time.monotonic() - begun), flush=True)
 """
 
 
-def one_by_one(stage: Stage, units: int, *, load: int = 0) -> Outcome:
+def one_by_one(stage: Stage, units: int, *, load: int = 0, singly: bool = False) -> Outcome:
     """Start a chain, wait for its result, and start the next one."""
     before = stage.completed()
-    with _load(stage, load) as reached:
+    with _load(stage, load, singly) as reached:
         if load:
             time.sleep(SETTLE_S)
         begun = time.perf_counter()
@@ -81,13 +85,13 @@ def percentile(ordered: list[float], share: float) -> float:
 
 
 @contextmanager
-def _load(stage: Stage, rate: int) -> Iterator[Callable[[], float]]:
+def _load(stage: Stage, rate: int, singly: bool) -> Iterator[Callable[[], float]]:
     """Start workflows from a process of its own; yields what tells the rate, afterwards."""
     if not rate:
         yield float
         return
     process = subprocess.Popen(
-        [sys.executable, "-c", _LOAD, stage.url, str(rate)],
+        [sys.executable, "-c", _LOAD, stage.url, str(rate), *(["singly"] * singly)],
         cwd=ROOT, stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
     reached: list[float] = []
@@ -113,6 +117,10 @@ CASES = [
     Case(
         "W3", "beside 2,000 workflows/s, 2 + 2", TWO_AND_TWO, partial(one_by_one, load=2_000),
         _UNITS, no_limit=_FIXED, warm_up=0,
+    ),
+    Case(
+        "W3", "beside 2,000 workflows/s started one by one, 2 + 2", TWO_AND_TWO,
+        partial(one_by_one, load=2_000, singly=True), _UNITS, no_limit=_FIXED, warm_up=0,
     ),
     Case(
         "W3", "beside 5,000 workflows/s, 2 + 2", TWO_AND_TWO, partial(one_by_one, load=5_000),

@@ -24,7 +24,13 @@ from wfq.errors import (
     StorageUnavailable,
     WorkflowMisuse,
 )
-from wfq.management.ids import new_instance_ids
+from wfq.management.ids import (
+    MOMENT_S,
+    MOST_CHOSEN,
+    new_instance_id,
+    new_instance_ids,
+    partition_of_moment,
+)
 from wfq.storage import instances
 from wfq.storage.keys import Namespace
 
@@ -347,6 +353,37 @@ def test_ids_of_a_batch_are_of_few_partitions_and_all_differ(count: int, used: i
     assert len(set(ids)) == count
     assert all(re.fullmatch("[A-Za-z0-9]{18}", made) for made in ids)
     assert len(set(map(space.partition_of, ids))) == used
+
+
+def test_what_any_client_starts_in_one_moment_goes_into_one_partition(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spaces = [Namespace("one", 16), Namespace("another", 16)]
+    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
+
+    ids = [new_instance_id(space) for space in spaces for _ in range(200)]
+
+    assert len(set(ids)) == 400
+    assert all(re.fullmatch("[A-Za-z0-9]{18}", made) for made in ids)
+    assert len({spaces[0].partition_of(made) for made in ids}) == 1
+
+
+@pytest.mark.parametrize("partitions", [1, 2, 3, 16, 50, MOST_CHOSEN])
+def test_the_moments_of_any_second_are_shared_out_evenly(partitions: int) -> None:
+    first, many = int(1_800_000_000.0 / MOMENT_S), 40 * partitions
+
+    shares = Counter(partition_of_moment(first + n, partitions) for n in range(many))
+
+    assert sorted(shares) == list(range(partitions))
+    assert max(shares.values()) - min(shares.values()) <= 4
+
+
+def test_with_more_partitions_than_an_id_can_be_made_for_it_is_random() -> None:
+    space = Namespace("made-up", MOST_CHOSEN + 1)
+
+    ids = [new_instance_id(space) for _ in range(300)]
+
+    assert len({space.partition_of(made) for made in ids}) > 30
 
 
 def test_ids_of_a_batch_are_shared_out_evenly_among_any_number_of_partitions() -> None:

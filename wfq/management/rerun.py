@@ -39,7 +39,7 @@ def rerun(
 ) -> Operation[InstanceId[Any]]:
     """Run an instance again. Raises: InstanceNotFound, InstanceRunning, InstanceAlreadyExists."""
     stored, records = yield from fetch_records(scope, instance_id)
-    target = Target(_target_id(instance_id, target_id), new_incarnation(), 0)
+    target = Target(_target_id(scope, instance_id, target_id), new_incarnation(), 0)
     if from_event:
         now_ms = yield from server_now_ms()
         place = _place(records, from_event, instance_id)
@@ -65,9 +65,9 @@ def rerun(
     return InstanceId.of(target.instance_id, output_type_of(instance_id))
 
 
-def _target_id(instance_id: str, given: str | None) -> str:
+def _target_id(scope: Scope, instance_id: str, given: str | None) -> str:
     if given is None:
-        return new_instance_id()
+        return new_instance_id(scope.namespace)
     # The id itself may be that of a child, which a user could not choose.
     return instance_id if given == instance_id else check_new_instance_id(given)
 

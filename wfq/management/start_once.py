@@ -16,14 +16,14 @@ import orjson
 
 from wfq.core.events import B_EXTRA, B_GEN, B_INPUT
 from wfq.errors import InstanceAlreadyExists, StorageUnavailable
-from wfq.management.ids import new_incarnation, new_instance_id
+from wfq.management.ids import chosen_instance_id, new_incarnation
 from wfq.management.operations import read
 from wfq.management.scope import Scope
 from wfq.management.starting import when_due
 from wfq.management.steps import Operation, begin
 from wfq.naming import workflow_ref
 from wfq.storage.instances import NewInstance, Snapshot
-from wfq.storage.keys import check_new_instance_id, check_queue
+from wfq.storage.keys import check_queue
 from wfq.tracing import with_trace
 
 #: Where a birth record keeps the digest.
@@ -47,7 +47,7 @@ def start_once(
     request started. Raises: InstanceAlreadyExists when the id has another name or input.
     """
     name, _ = workflow_ref(workflow)
-    given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
+    given = chosen_instance_id(scope.namespace, instance_id)
     queue = scope.app_id if app_id is None else check_queue(app_id)
     digest = _digest(name, queue, value)
     item = NewInstance(

@@ -16,7 +16,12 @@ import orjson
 from wfq.codec import Codec
 from wfq.core.options import due_ms
 from wfq.errors import ConfigurationError, InstanceAlreadyExists, InstanceNotFound
-from wfq.management.ids import InstanceId, new_incarnation, new_instance_id, new_instance_ids
+from wfq.management.ids import (
+    InstanceId,
+    chosen_instance_id,
+    new_incarnation,
+    new_instance_ids,
+)
 from wfq.management.scope import Scope
 from wfq.management.steps import Command, Operation, begin, run, run_many, server_now_ms, wait
 from wfq.management.waiting import Wish
@@ -107,7 +112,7 @@ def start(
 ) -> Operation[InstanceId[Any]]:
     """Start one instance and return its id."""
     made = yield from _prepare(scope, workflow, options)
-    given = new_instance_id() if instance_id is None else check_new_instance_id(instance_id)
+    given = chosen_instance_id(scope.namespace, instance_id)
     item = made.item(made.payload(value), given)
     reply = yield from begin(item)
     if made.policy is ReuseIdPolicy.TERMINATE_AND_REPLACE and reply.outcome == "exists":
