@@ -12,6 +12,13 @@ ALSO = (
     "valkeys+sentinel", "valkey+cluster", "valkeys+cluster",
 )  # fmt: skip
 
+#: What a query may say of the connections, beside all that begins with ``ssl_``; the same with
+#: ``sentinel_`` before it. Whatever else redis-py knows, wfq decides itself.
+OPTIONS = (
+    "client_name", "db", "health_check_interval", "max_connections", "password",
+    "socket_connect_timeout", "socket_keepalive", "socket_read_size", "socket_timeout", "username",
+)  # fmt: skip
+
 SENTINEL_PORT = 26379
 REDIS_PORT = 6379
 
@@ -62,6 +69,8 @@ def check_redis_url(url: str) -> str:
         raise ValueError(f"{mask_url(url)!r} is not a Redis URL; it begins with one of {known}")
     if any(ord(char) <= 32 or ord(char) == 127 for char in url):
         raise ValueError(f"{mask_url(url)!r} holds a space or control character")
+    if scheme.lower() != "memory":
+        _check_options(url)
     if is_sentinel(url) or is_cluster(url):
         _check_group(url)
         return url
@@ -99,6 +108,16 @@ def group_addresses(url: str) -> list[Address]:
     if not found:
         raise ValueError(f"{mask_url(url)!r} names no host")
     return found
+
+
+def _check_options(url: str) -> None:
+    for name, _ in parse_qsl(split_group(url)[1].query, keep_blank_values=True):
+        option = name.removeprefix("sentinel_") if is_sentinel(url) else name
+        if option not in OPTIONS and not option.startswith("ssl_"):
+            known = ", ".join(OPTIONS)
+            raise ValueError(
+                f"{mask_url(url)!r} names an unknown option {name!r}; known: {known}, ssl_..."
+            )
 
 
 def _check_group(url: str) -> None:

@@ -143,10 +143,10 @@ def _one_by_one(client: wf.WorkflowClient, count: int) -> Sequence[float]:
 
 
 def _redis_cpu_s(link: SyncLink) -> float | None:
-    """CPU seconds that the server has used; None where it does not tell, or is a cluster."""
+    """CPU seconds that the server, or all of a cluster, have used; None where one does not tell."""
     try:
-        found = link.redis.info("cpu")
-        return float(found["used_cpu_user"]) + float(found["used_cpu_sys"])
+        told: list[Any] = [client.info("cpu") for _, client in link.servers()]
+        return sum(float(one["used_cpu_user"]) + float(one["used_cpu_sys"]) for one in told)
     except Exception:
         return None
 
@@ -155,7 +155,7 @@ def _sweep(link: SyncLink, name: str) -> None:
     """Remove all keys of the namespace, which nobody else has ever used."""
     keys: list[Any] = []
     for pattern in (f"wfq:{{{name}}}:*", f"wfq:{{{name}:*"):
-        for key in link.redis.scan_iter(match=pattern, count=1000):
+        for key in link.scan(pattern):
             keys.append(key)
             if len(keys) >= SWEEP:
                 link.commands([("UNLINK", one) for one in keys])

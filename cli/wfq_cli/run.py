@@ -142,6 +142,8 @@ def server(ctx: click.Context, host: str | None, port: int | None, read_only: bo
     flags: dict[str, Any] = {"api_host": host, "api_port": port, "api_read_only": read_only}
     with open_session(**flags) as session:
         logs.set_up(session.settings)
+        # One that is too new for this wfq is refused now, not by every request.
+        _ = session.namespace
         loop = make_server(session.settings_here)
 
         def ready() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from wfq.errors import WfqError
+from wfq.errors import SchemaMismatch, WfqError
 from wfq.storage.figures import Figures
 from wfq_server.errors import retry_later
 from wfq_server.metrics import Metrics
@@ -85,6 +85,8 @@ class Probes:
         try:
             async with asyncio.timeout(READY_TIMEOUT_S):
                 await self._client.check()
+        except SchemaMismatch as exc:
+            raise retry_later(503, "ERR_HEALTH_NOT_READY", f"not ready: {exc}") from exc
         except (TimeoutError, WfqError) as exc:
             message = "not ready: the storage cannot be reached"
             raise retry_later(503, "ERR_HEALTH_NOT_READY", message) from exc

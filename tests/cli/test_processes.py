@@ -16,7 +16,9 @@ import redis
 
 from tests.cli.conftest import Cli
 from tests.ports import free_port
-from tests.servers import Processes, Spawned, poll, runs
+from tests.servers import Processes, Spawned, command_client, poll, runs
+from wfq.storage.keys import Namespace
+from wfq.storage.membership import SCHEMA
 
 pytestmark = pytest.mark.processes
 
@@ -237,6 +239,22 @@ def test_the_server_answers(wfq: Cli, processes: Processes) -> None:
     assert document["instanceID"] == "w-1"
     assert server.stop() == 0
     assert "HTTP API on http://" in server.log()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "worker --only scheduler", "server --port 0", "list", "doctor --deep", "start wait",
+        "listen --channel c --event e --instance-id-from $.id",
+    ],
+)  # fmt: skip
+def test_a_namespace_of_a_newer_release_is_refused(wfq: Cli, valkey_url: str, command: str) -> None:
+    with command_client(valkey_url) as client:
+        client.hset(Namespace().meta, mapping={"schema": SCHEMA + 1, "partitions": 16})
+
+    line = wfq.fails(2, *command.split())
+
+    assert f"schema {SCHEMA + 1}, this wfq reads up to {SCHEMA}; upgrade wfq" in line
 
 
 def test_a_port_that_is_taken_is_one_line(wfq: Cli) -> None:

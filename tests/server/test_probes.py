@@ -8,7 +8,7 @@ import re
 import pytest
 
 from tests.server.kit import BASE, Api, FakeClient, is_error, with_state
-from wfq.errors import StorageUnavailable
+from wfq.errors import SchemaMismatch, StorageUnavailable
 from wfq.storage.figures import Figures, QueueFigures
 from wfq_server import guard, probes, watching
 from wfq_server.operations import VERSIONS
@@ -31,6 +31,15 @@ def test_without_redis_it_lives_and_is_not_ready() -> None:
         response = api.run("GET", path)
         assert is_error(response, 503, "ERR_HEALTH_NOT_READY")
         assert response.headers["retry-after"] == "1"
+
+
+def test_a_namespace_that_is_too_new_is_told() -> None:
+    api = Api(FakeClient(error=SchemaMismatch("namespace 'n' has schema 2; upgrade wfq")))
+
+    response = api.run("GET", "/readyz")
+
+    assert is_error(response, 503, "ERR_HEALTH_NOT_READY")
+    assert "upgrade wfq" in response.json()["message"]
 
 
 def test_a_redis_that_hangs_makes_it_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ CANARY = "hunter2-canary"
         "valkey://localhost/2",
         "memory://",
         "memory://name",
+        "redis://localhost?client_name=x&health_check_interval=5&ssl_cert_reqs=none",
+        "redis+sentinel://a/mymaster?sentinel_ssl_ca_certs=/etc/ca.pem&socket_keepalive=1",
     ],
 )
 def test_a_redis_url_is_taken(url: str) -> None:
@@ -53,6 +55,13 @@ def test_a_redis_url_is_taken(url: str) -> None:
         "redis+cluster://",
         "redis+cluster://a:7000/1",
         "redis+cluster://a:0",
+        "redis://localhost?nonsense=1",
+        "redis://localhost?decode_responses=true",
+        "redis://localhost?protocol=3",
+        "redis+cluster://a?host=b&port=1",
+        "redis+cluster://a?sentinel_password=x",
+        "unix:///run/redis.sock?retry=",
+        f"redis+sentinel://user:{CANARY}@a/mymaster?nonsense",
         f"redis+cluster://u:{CANARY}@[::1",
         f"redis://u:{CANARY}@[::1",
         f"redis+cluster://user:{CANARY}@a:port",

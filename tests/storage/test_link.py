@@ -148,6 +148,24 @@ def test_a_wrong_password_is_refused_at_once(real_store: Store) -> None:
     assert "hunter2" not in str(caught.value)
 
 
+def test_sentinels_that_do_not_answer_are_named_in_a_line() -> None:
+    link = SyncLink("redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster?sentinel_password=hunter2")
+    link._delays = ()
+
+    with pytest.raises(StorageUnavailable) as caught:
+        link.command("PING")
+
+    link.close()
+    text = str(caught.value)
+    assert text.startswith(
+        "cannot reach Redis at redis+sentinel://127.0.0.1:1,127.0.0.1:2/mymaster"
+    )
+    assert "No master found for 'mymaster' : 127.0.0.1:1 " in text
+    assert ", 127.0.0.1:2 " in text
+    assert text.endswith("; is it running?")
+    assert not set(text) & set("<>")
+
+
 def test_an_unusable_url_is_a_configuration_error() -> None:
     with pytest.raises(ConfigurationError):
         open_client("http://example")

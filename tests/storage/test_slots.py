@@ -19,7 +19,7 @@ from wfq.storage import instances
 from wfq.storage.instances import NewInstance
 from wfq.storage.keys import PARTITION_KEYS, Namespace
 from wfq.storage.link import AsyncLink, SyncLink, Wire
-from wfq.storage.slots import key_of, table_of
+from wfq.storage.slots import key_of, open_any, table_of
 
 #: What would move a key to another slot, or break a key apart, if it ever got into a tag.
 HOSTILE = (
@@ -137,6 +137,34 @@ async def test_the_async_link_finds_every_node_too(store: Store) -> None:
 
     assert [reply[0].incarnation for reply in replies] == ids
     assert len(times) == 2
+
+
+def test_whoever_asks_any_node_finds_one_that_answers(
+    cluster: ClusterGroup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = [("127.0.0.1", node.port) for node in cluster.masters]
+    for masters in ([("127.0.0.1", 1), live[0]], [live[1], ("127.0.0.1", 1), ("127.0.0.1", 2)]):
+        monkeypatch.setattr(table_of(cluster.url), "masters", lambda masters=masters: [*masters])
+        for _ in range(8):
+            client = open_any(cluster.url, timeout_s=1)
+            assert client.ping()
+            client.close()
+    monkeypatch.setattr(table_of(cluster.url), "masters", lambda: [("127.0.0.1", 1)] * 2)
+    with pytest.raises(StorageUnavailable, match="cannot reach Redis at redis"):
+        open_any(cluster.url)
+
+
+def test_a_node_that_is_named_as_a_server_says_how_it_is_named(
+    cluster: ClusterGroup, store: Store
+) -> None:
+    key = store.ns.timers(0)
+    other = next(node for node in cluster.masters if node is not cluster.owner(key))
+    link = SyncLink(f"redis://{other.address}")
+
+    with pytest.raises(StorageUnavailable, match=r"MOVED .*; a node .* redis\+cluster://$"):
+        link.command("ZCARD", key)
+
+    link.close()
 
 
 def test_scripts_that_a_node_forgot_are_taught_again(cluster: ClusterGroup, store: Store) -> None:

@@ -13,6 +13,8 @@ _TRANSIENT = re.compile(
 )
 #: A command inside a script met a slot that is being moved away: it will be whole again.
 _MOVING = re.compile(r"attempted to access a non local key in a cluster node")
+#: How redis-py names each sentinel before what that one has said.
+_SENTINEL = re.compile(r"<redis\.\S*client\.Redis\(.*?\bhost=([^,]*),port=(\d+).*?\)> - ")
 _FULL = re.compile(r"\b(OOM|MISCONF)\b")
 _DENIED = re.compile(
     r"\b(NOPERM|NOAUTH|WRONGPASS|ACL failure in script)\b|user executing the script can't"
@@ -33,13 +35,16 @@ _CODES: dict[type[Exception], str] = {
 
 def translate(error: Exception, server: str) -> StorageError:
     """The wfq error for what redis-py raised; by text, since classes differ by server version."""
-    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()[:300].rstrip(".")
+    text = " ".join([_CODES.get(type(error), ""), *str(error).split()]).strip()
+    text = _SENTINEL.sub(r"\1:\2 ", text)[:300].rstrip(".")
     if _DENIED.search(text) or isinstance(error, redis.AuthenticationError):
         return StorageError(f"{server} refused access: {text}; check user, password and ACL")
     if _FULL.search(text):
         return StorageFull(f"{server} is full: {text}; free memory or disk")
     if isinstance(error, (redis.ConnectionError, redis.TimeoutError, OSError)):
         return StorageUnavailable(f"cannot reach {server}: {text}; is it running?")
+    if re.search(r"\bMOVED\b", text):
+        text += "; a node of a cluster is meant by redis+cluster://"
     if _TRANSIENT.search(text) or _MOVING.search(text):
         return StorageUnavailable(f"{server} cannot answer now: {text}")
     return StorageError(f"{server} refused a command: {text}")

@@ -173,14 +173,28 @@ def table_of(url: str, make: Callable[[str], SlotTable] = SlotTable) -> SlotTabl
 
 
 def open_any(url: str, *, timeout_s: float | None = COMMAND_TIMEOUT_S) -> redis.Redis:
-    """A client of the one server of a URL, or of some master of its cluster.
+    """A client of the one server of a URL, or of some master of its cluster that can be reached.
 
     Raises: StorageUnavailable, ConfigurationError.
     """
     if not is_cluster(url):
         return open_client(url, timeout_s=timeout_s)
     table = table_of(url)
-    return open_node(table.group, table.address(None), timeout_s=timeout_s)
+    masters = table.masters()
+    random.shuffle(masters)
+    for last, address in enumerate(masters, 1 - len(masters)):
+        client = open_node(table.group, address, timeout_s=timeout_s)
+        try:
+            pool = client.connection_pool
+            pool.release(pool.get_connection())
+        except (redis.RedisError, OSError) as exc:
+            client.close()
+            table.learn(exc)
+            if last == 0:
+                raise translate(exc, shown(url)) from exc
+        else:
+            return client
+    raise StorageUnavailable(f"no master of {shown(url)} is known; is it running?")
 
 
 def server_of(url: str, key: str) -> str:
