@@ -168,6 +168,31 @@ def test_a_purged_or_reborn_instance_loses_only_its_own_part(running: Store) -> 
     assert [(i, e[:2]) for i, e in running.events()] == [("c", ["S", "inc2"])]
 
 
+@pytest.mark.parametrize("gone", [None, "a", "c", "e"])
+def test_each_of_those_that_end_keeps_its_own_time(running: Store, gone: str | None) -> None:
+    ends = {"a": 70, "b": 70, "c": 71, "d": 70, "e": 10**12}
+    running.start_all([NewInstance(name, "inc1", QUEUE, "flow", b"1") for name in "cdef"])
+    entries = running.read_events()
+    if gone is not None:
+        running.set_status(gone, "FAILED")
+        running.purge(gone)
+
+    reply = running.commit(
+        *(part(name, 1, ("f", 5, ended)) for name, ended in ends.items()),
+        part("f", 1, ("S", "custom", "1")),
+        last=entries[-1][0],
+    )
+
+    assert reply.dropped == (() if gone is None else (gone,))
+    for name in ends.keys() - {gone}:
+        fields = running.fields(name)
+        assert (fields["status"], fields["ended"]) == ("COMPLETED", str(ends[name]))
+        assert running.indexes(name) == ["COMPLETED"]
+        assert len(running.history(name)) == 2
+    assert running.fields("f")["custom"] == "1"
+    assert running.indexes("f") == ["RUNNING"]
+
+
 def test_a_partial_commit_keeps_the_batch_in_the_stream(running: Store) -> None:
     """FAULTS 6.1: the rest of the batch is not lost, what was committed is not taken twice."""
     entries = running.read_events()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 from wfq.storage import scripts
@@ -272,7 +273,7 @@ def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
     end_records: list[Argument] = []
     others: list[Argument] = []
     turn_lines, end_lines, other_lines = [], [], []
-    ended: Argument = ""
+    end_times: list[Argument] = []
     count = 0
     for part in parts:
         before, letters, operations = part.turns_before, part.letters, part.operations
@@ -280,14 +281,10 @@ def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
             turns += (part.instance_id, operations[0])
             turn_records.append(part.record)
             turn_lines.append(f"{part.incarnation} {before}\n")
-        elif (
-            letters == "f"
-            and before is not None
-            and part.record
-            and operations[1] == (ended or operations[1])
-        ):
-            ended = operations[1]
-            ends += (operations[0], part.instance_id)
+        elif letters == "f" and before is not None and part.record:
+            created, ended = operations
+            ends += (created, part.instance_id)
+            end_times.append(ended)
             end_records.append(part.record)
             end_lines.append(f"{part.incarnation} {before}\n")
         else:
@@ -296,7 +293,9 @@ def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
             others += operations
             other_lines.append(f"{part.incarnation} {'' if before is None else before}\n")
     lines = "".join((*turn_lines, *end_lines, *other_lines))
-    args += (len(turn_records), len(end_records), ended, lines, count)
+    # Many end in the same millisecond.
+    ended_at = " ".join(f"{ms} {len(list(run))}" for ms, run in groupby(end_times))
+    args += (len(turn_records), len(end_records), ended_at, lines, count)
     args += turns
     args += turn_records
     args += ends

@@ -27,7 +27,7 @@
 -- ARGV[8]  number of plain turns: a record and one activity of the owner's queue that is known to
 --          be short, as most turns are
 -- ARGV[9]  number of plain ends: a record, and its instance is COMPLETED that was RUNNING
--- ARGV[10] when they ended, epoch ms
+-- ARGV[10] when they ended: an epoch ms, and how many in a row ended then, and so on
 -- ARGV[11] what the turns were computed from, a line for each instance (plain turns, plain ends,
 --          others): incarnation and history length before ("inc 7"; "inc " for a part that only
 --          passes events on, or follows another of the same instance)
@@ -197,13 +197,18 @@ for n = 1, plain_turns do
   end
 end
 local instance, done = prefix .. 'instance:', {}
-for n = 1, plain_ends do
-  local id = ARGV[ends_at + 2 * n - 1]
-  if whole or not gone[plain_turns + n] then
-    call('RPUSH', history .. id, ARGV[end_records + n - 1])
-    call('HSET', instance .. id, 'status', 'COMPLETED', 'ended', ended_at)
-    done[#done + 1] = id
-    if not whole then gather(enter, 'COMPLETED', ARGV[ends_at + 2 * n - 2], id) end
+local until_now = 0
+for ended, times in string.gmatch(ended_at, '(%d+) (%d+)') do
+  local first = until_now + 1
+  until_now = until_now + tonumber(times)
+  for n = first, until_now do
+    local id = ARGV[ends_at + 2 * n - 1]
+    if whole or not gone[plain_turns + n] then
+      call('RPUSH', history .. id, ARGV[end_records + n - 1])
+      call('HSET', instance .. id, 'status', 'COMPLETED', 'ended', ended)
+      done[#done + 1] = id
+      if not whole then gather(enter, 'COMPLETED', ARGV[ends_at + 2 * n - 2], id) end
+    end
   end
 end
 if plain_ends > 0 then
