@@ -139,18 +139,33 @@ class Intake(Generation):
                 break
         else:
             return
-        while self._end is None and not self._blocked and len(actions) > asked:
+        flow, opened, consumed = self._flow, self.open, turn.events
+        while not (turn.ran_to_end or self._blocked) and len(actions) > asked:
             # No other code may decide anything meanwhile.
-            decisions.close()
+            decisions.limit = -1
             events = more.bring(turn, actions, asked)
             if not events:
                 return
             asked = len(actions)
             if turn.steps is None:
-                turn.steps = []
-            turn.steps += (len(turn.events), asked)
+                turn.steps = [len(consumed), asked]
+            else:
+                turn.steps += (len(consumed), asked)
             decisions.open_step()
-            self._take_in(events)
+            for event in events:
+                if self._end is not None:
+                    self._receive_late(event)
+                elif event[0] == ev.COMPLETED:
+                    # As `_on_completion`, of a task that this very turn has scheduled.
+                    task = opened.pop(event[1]).task
+                    assert task is not None
+                    consumed.append(event)
+                    task._complete(event[3])
+                    awaiting = flow.awaiting
+                    if awaiting is not None and awaiting._done and flow.run(awaiting):
+                        self._end_code()
+                else:
+                    self._on_completion(event)
 
     def _repeat_steps(self, events: list[Event], steps: Sequence[int]) -> list[Event]:
         """Repeat all but the last step of a recorded turn; return the events of that one."""
@@ -163,23 +178,6 @@ class Intake(Generation):
             if self._end is None:
                 self._decisions.open_step()
         return events[consumed:]
-
-    def _take_in(self, events: list[Event]) -> None:
-        flow, opened, consumed = self._flow, self.open, self._turn.events
-        for event in events:
-            if self._end is not None:
-                self._receive_late(event)
-            elif event[0] == ev.COMPLETED:
-                # As `_on_completion`, of a task that this very turn has scheduled.
-                task = opened.pop(event[1]).task
-                assert task is not None
-                consumed.append(event)
-                task._complete(event[3])
-                awaiting = flow.awaiting
-                if awaiting is not None and awaiting._done and flow.run(awaiting):
-                    self._end_code()
-            else:
-                self._on_completion(event)
 
     def _settle_status(self, turn: Turn, deferred: str | None) -> None:
         if deferred is None and not self._stuck:

@@ -85,6 +85,19 @@ class Turn:
         )
 
     @property
+    def is_plain_end(self) -> bool:
+        """Whether it is COMPLETED, and there is nothing to undo or to tell anybody."""
+        return (
+            self.status == COMPLETED
+            and self.status_before == RUNNING
+            and self.extra is None
+            and self.version is None
+            and self.parent_event is None
+            and self.custom is UNSET
+            and not (self.cancel_timers or self.drop_tasks or self.delivered or self.has_code_again)
+        )
+
+    @property
     def empty(self) -> bool:
         """Whether there is nothing to record: every event was dropped, nothing changed."""
         return not self.events and not self.actions and self.status == self.status_before

@@ -273,7 +273,7 @@ def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
     end_records: list[Argument] = []
     others: list[Argument] = []
     turn_lines, end_lines, other_lines = [], [], []
-    end_times: list[Argument] = []
+    end_times: list[int] = []
     count = 0
     for part in parts:
         before, letters, operations = part.turns_before, part.letters, part.operations
@@ -284,7 +284,7 @@ def _columns(args: list[Argument], parts: Sequence[InstanceCommit]) -> None:
         elif letters == "f" and before is not None and part.record:
             created, ended = operations
             ends += (created, part.instance_id)
-            end_times.append(ended)
+            end_times.append(int(ended))
             end_records.append(part.record)
             end_lines.append(f"{part.incarnation} {before}\n")
         else:

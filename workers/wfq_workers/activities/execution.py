@@ -64,7 +64,6 @@ class Handler:
         self._beat = beat
         self._decode_details = decode_details
         #: Calls the function: its result, or its coroutine. Raises: what the function raises.
-        #: Its attempt may be less than one: see `InlineFacts`.
         self.call: Callable[[Any], Any] = self._caller()
 
     def _caller(self) -> Callable[[Attempt], Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from orjson import loads
@@ -43,7 +43,7 @@ from wfq_workers.orchestrating.partition import (
 log = logging.getLogger("wfq.orchestrator")
 
 #: The tasks that a turn has run itself, in a program without inline activities.
-_NONE: Container[int] = ()
+_NONE: Collection[int] = ()
 
 
 def cut(partition: OwnedPartition, entries: list[Any], most_events: int) -> Iterator[Batch]:
@@ -273,6 +273,10 @@ class Batch:
                         if is_first:
                             self._started.append(instance.name)
                         continue
+                elif turn.is_plain_end and not stays:
+                    created = cached.created_ms
+                    draft = writer.plain_end(instance, turn, turns_before, created, here)
+                    self._after(cached, turn)
                 else:
                     draft = writer.draft(
                         instance, turn, turns_before=turns_before, nonce=nonce,

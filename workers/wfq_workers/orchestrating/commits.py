@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Collection
 from typing import Any
 
 import orjson
@@ -102,7 +102,7 @@ class CommitWriter(Posting):
         nonce: str,
         created: int,
         position: list[Any] | None = None,
-        inline: Container[int] = (),
+        inline: Collection[int] = (),
     ) -> Draft | None:
         """The part of one turn; None when it leaves nothing to write.
 
@@ -162,7 +162,7 @@ class CommitWriter(Posting):
         instance: Instance,
         turn: Turn,
         turns_before: int | None,
-        inline: Container[int] = (),
+        inline: Collection[int] = (),
     ) -> Draft | None:
         """What `draft` returns for a turn that is plain, where no entry stays.
 
@@ -178,9 +178,11 @@ class CommitWriter(Posting):
         if len(record) > self._most_bytes:
             self._measure(instance, turn)
         draft = Draft(instance.id, instance.inc, turns_before, record)
-        if len(actions) != 1 or actions[0][0] != SCHEDULE_TASK or actions[0][4] is not None:
+        if len(actions) == len(inline):
+            pass  # all of them were run here
+        elif len(actions) != 1 or actions[0][0] != SCHEDULE_TASK or actions[0][4] is not None:
             self._actions(draft, instance, turn, inline)
-        elif actions[0][1] not in inline:
+        else:
             action, queue = actions[0], self._queue
             if self._tracer is None and not instance.birth[B_EXTRA]:
                 run = f"{instance.inc}.{instance.gen}"
@@ -191,6 +193,31 @@ class CommitWriter(Posting):
                 draft.letters, draft.operations = "a", [message]
             else:
                 draft.letters, draft.operations = "A", [queue, message]
+        return draft
+
+    def plain_end(
+        self,
+        instance: Instance,
+        turn: Turn,
+        turns_before: int | None,
+        created: int,
+        inline: Collection[int] = (),
+    ) -> Draft:
+        """What `draft` returns for a turn that `is_plain_end`, where no entry stays.
+
+        Spelled out for the same reason as `plain`: so nearly every instance ends.
+        Raises: TurnTooLarge.
+        """
+        actions = turn.actions
+        extra = None if turn.steps is None else {STEPS: turn.steps}
+        record = orjson.dumps([TURN, turn.now_ms, turn.nonce, turn.events, actions, extra])
+        if len(record) > self._most_bytes:
+            self._measure(instance, turn)
+        draft = Draft(instance.id, instance.inc, turns_before, record)
+        draft.ended = True
+        if len(actions) > len(inline) + 1:
+            self._actions(draft, instance, turn, inline)
+        draft.add("f", created, turn.now_ms)
         return draft
 
     def _measure(self, instance: Instance, turn: Turn) -> None:
@@ -213,7 +240,9 @@ class CommitWriter(Posting):
         run = f"{instance.inc}.{instance.gen}"
         return [turn.nonce, 1, turn.now_ms, self._queue, run, action, extra]
 
-    def _actions(self, part: Draft, instance: Instance, turn: Turn, inline: Container[int]) -> None:
+    def _actions(
+        self, part: Draft, instance: Instance, turn: Turn, inline: Collection[int]
+    ) -> None:
         nonce, now_ms = turn.nonce, turn.now_ms
         # An ended run sets no timers; what it scheduled without waiting still runs.
         waits = not turn.ended

@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING, Any
 
 from orjson import loads
 
-from wfq.core.events import COMPLETED, Action, Event, Failure
+from wfq.activity_context import ActivityContext
+from wfq.core.events import COMPLETED, Action, Event, Failure, Payload
+from wfq.core.instance import Instance
 from wfq.core.ports import TurnAborted
 from wfq.depends import DependencyScope
 from wfq.errors import PayloadLocked
-from wfq.registry import Registry
+from wfq.registry import ActivityEntry, Registry
+from wfq.signatures import EMPTY
 from wfq.storage.activities import Retry
 from wfq_workers.activities import outcomes
 from wfq_workers.activities.attempt import Attempt, Stream
@@ -54,12 +57,18 @@ class InlineActivities:
 
     def __init__(self, registry: Registry) -> None:
         scope = DependencyScope(_no_loop)
-        self.handlers = {
-            entry.name: Handler(entry, scope, beat=_no_beat, decode_details=registry.decode_plain)
+        entries = [
+            entry
             for entry in registry.activities()
             # What must wait for something else runs where waiting is no harm.
             if entry.inline and not entry.is_async and not entry.dependencies
+        ]
+        self.handlers = {
+            entry.name: Handler(entry, scope, beat=_no_beat, decode_details=registry.decode_plain)
+            for entry in entries
         }
+        #: How to run each where no option was given.
+        self.calls = {entry.name: _plain_call(entry) for entry in entries}
 
     def attempt(
         self, message: list[Any], instance_id: str, now_ms: Callable[[], int], watch: TurnWatch
@@ -114,17 +123,53 @@ def _ended(attempt: Attempt, failure: Failure, names: list[str], now_ms: int) ->
 
 
 class InlineFacts:
-    """What the function of a plain attempt is told: one without any options."""
+    """What is known of a plain attempt: one without any options. One is made for each of them."""
 
-    __slots__ = ("context", "instance_id", "name", "payload", "run", "task_id")
+    __slots__ = ("_action", "_instance")
     number = 1
-    given = True
-    heartbeat_details = extra = unwanted = None
+    heartbeat_details = None
 
-    def __init__(self, instance_id: str, run: str, action: Action) -> None:
-        self.instance_id = instance_id
-        self.run = run
-        _, self.task_id, self.name, self.payload, _ = action
+    def __init__(self, instance: Instance, action: Action) -> None:
+        self._instance = instance
+        self._action = action
+
+    @property
+    def instance_id(self) -> str:
+        return self._instance.id
+
+    @property
+    def run(self) -> str:
+        return f"{self._instance.inc}.{self._instance.gen}"
+
+    @property
+    def task_id(self) -> int:
+        return int(self._action[1])
+
+    @property
+    def name(self) -> str:
+        return str(self._action[2])
+
+
+def _plain_call(entry: ActivityEntry) -> Callable[[InlineFacts, Payload], Payload]:
+    """The shortest way from a payload to that of the result, as `Handler.run` of an attempt.
+
+    It raises what the function, its input's decoder and its result's encoder raise.
+    """
+    function, encode = entry.function, entry.encode_result
+    context, decode = ActivityContext.of, entry.decode_input
+    if entry.takes_context and entry.takes_input and entry.default is EMPTY:
+        # As most of them are.
+        plain = entry.input_decoder
+        return lambda facts, payload: encode(function(context(facts, _no_beat), plain(payload)))
+    if entry.takes_context and entry.takes_input:
+        return lambda facts, payload: encode(
+            function(context(facts, _no_beat), decode(payload, True))
+        )
+    if entry.takes_context:
+        return lambda facts, _: encode(function(context(facts, _no_beat)))
+    if entry.takes_input:
+        return lambda _, payload: encode(function(decode(payload, True)))
+    return lambda _facts, _payload: encode(function())
 
 
 def _no_beat(_attempt: Any, _details: Any) -> None:

@@ -53,9 +53,11 @@ class InlineTurns:
         "_activities",
         "_base_ms",
         "_begun",
+        "_calls",
         "_left",
         "_most_bytes",
         "_most_events",
+        "_next_at",
         "_operations",
         "_partition",
         "_size",
@@ -78,13 +80,16 @@ class InlineTurns:
         limits = partition.engine.host.limits
         self._partition = partition
         self._token = token
-        self._activities, self.names = activities, activities.handlers
+        self._activities = activities
+        self._calls = self.names = activities.calls
         self._watch = partition.engine.watch
         self._most_bytes = min(STEPS_BYTES, limits.turn_bytes // STEPS_PART)
         self._most_events = limits.history_events
         # The server's clock is read once a batch, and carried on by ours.
         self.now_ms = self._base_ms = now_ms
         self._begun = monotonic()
+        #: When that clock gets to the next millisecond.
+        self._next_at = self._begun + 0.001
         self.used = False
         self.nonce = ""
         self.turns_before: int | None = None
@@ -106,13 +111,39 @@ class InlineTurns:
             self.used = True
             self.here, self._operations = set(), []
         self._steps_left -= 1
-        instance = self.instance
-        events = self._run(turn, actions[asked:] if asked else actions)
+        instance, nonce, here = self.instance, turn.nonce, self.here
+        calls, watch = self._calls, self._watch
+        events: list[Event] = []
+        for action in actions[asked:] if asked else actions:
+            call = calls.get(action[2]) if action[0] == SCHEDULE_TASK else None
+            if call is None:
+                self._size += len(orjson.dumps(action))
+                continue
+            task_id, payload = action[1], action[3]
+            if type(payload) not in _FLAT:
+                self._size += len(orjson.dumps(payload))
+            event: Event | None
+            if action[4] is not None or failpoints.ACTIVE:
+                event = self._with_options(turn, action)
+            else:
+                facts = watch.attempt = InlineFacts(instance, action)
+                try:
+                    event = [COMPLETED, task_id, nonce, call(facts, payload)]
+                except BaseException as exc:
+                    event = self._failed(exc, turn, action)
+                watch.attempt = None
+            if event is not None:
+                here.add(task_id)
+                if event:
+                    events.append(event)
+                    if type(event[3]) not in _FLAT:
+                        self._size += len(orjson.dumps(event[3]))
         if failpoints.ACTIVE:
             failpoints.hit("orch.after_inline")
-        now_ms = self.now_ms = self._now_ms()
+        if monotonic() >= self._next_at:
+            self._look()
         if (
-            now_ms > turn.now_ms
+            self.now_ms > turn.now_ms
             or self._size > self._most_bytes
             or instance.length + len(turn.events) >= self._most_events
         ):
@@ -120,41 +151,11 @@ class InlineTurns:
             return None
         return events
 
-    def _now_ms(self) -> int:
-        return self._base_ms + int((monotonic() - self._begun) * 1000)
-
-    def _run(self, turn: Turn, actions: list[Action]) -> list[Event]:
-        """The events of those activities among the actions that have ended."""
-        instance, nonce, here = self.instance, turn.nonce, self.here
-        handlers, watch = self.names, self._watch
-        instance_id, run = instance.id, f"{instance.inc}.{instance.gen}"
-        events: list[Event] = []
-        for action in actions:
-            handler = handlers.get(action[2]) if action[0] == SCHEDULE_TASK else None
-            if handler is None:
-                self._size += len(orjson.dumps(action))
-                continue
-            if type(action[3]) not in _FLAT:
-                self._size += len(orjson.dumps(action[3]))
-            if action[4] is not None or failpoints.ACTIVE:
-                event = self._with_options(turn, action)
-            else:
-                facts = InlineFacts(instance_id, run, action)
-                watch.attempt = facts
-                try:
-                    # As `Handler.run`, spelled out.
-                    result = handler.encode(handler.call(facts))
-                    event = [COMPLETED, action[1], nonce, result]
-                except BaseException as exc:
-                    event = self._failed(exc, turn, action)
-                watch.attempt = None
-            if event is not None:
-                here.add(action[1])
-                if event:
-                    events.append(event)
-                    if type(event[3]) not in _FLAT:
-                        self._size += len(orjson.dumps(event[3]))
-        return events
+    def _look(self) -> int:
+        """The server's time now."""
+        now_ms = self.now_ms = self._base_ms + int((monotonic() - self._begun) * 1000)
+        self._next_at = self._begun + (now_ms + 1 - self._base_ms) / 1000
+        return now_ms
 
     def _with_options(self, turn: Turn, action: Action) -> Event | None:
         """As `_settled`, of an activity that may have timeouts, retries or a queue."""
@@ -163,17 +164,17 @@ class InlineTurns:
             return None
         message = self._partition.writer.message(self.instance, action, turn)
         attempt = self._activities.attempt
-        return self._settled(attempt(message, self.instance.id, self._now_ms, self._watch))
+        return self._settled(attempt(message, self.instance.id, self._look, self._watch))
 
     def _failed(self, exc: BaseException, turn: Turn, action: Action) -> Event | None:
         message = self._partition.writer.message(self.instance, action, turn)
         attempt = failed_attempt(message, self.instance.id)
-        return self._settled(self._activities.failed(exc, attempt, self._now_ms()))
+        return self._settled(self._activities.failed(exc, attempt, self._look()))
 
     def _settled(self, outcome: Event | Retry | None) -> Event | None:
         """The event of an activity, empty where it comes later; None leaves it to a worker."""
         if isinstance(outcome, Retry):
-            self._retry(outcome, self._now_ms())
+            self._retry(outcome, self._look())
             return []
         return outcome
 
@@ -215,7 +216,8 @@ class InlineTurns:
 
     def finish(self, part: InstanceCommit, turn: Turn) -> None:
         """Add to the part of the last turn what goes on elsewhere; make ready for the next."""
-        self._add_operations(part, turn)
+        if self._operations:
+            self._add_operations(part, turn)
         self.used = False
         self._size, self._steps_left = 0, MOST_STEPS
 

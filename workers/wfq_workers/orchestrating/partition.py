@@ -116,8 +116,9 @@ class OwnedPartition:
 
     def release(self, instance_id: str) -> None:
         """Forget an instance that has ended."""
-        self.engine.cache.release(instance_id)
-        self._ids.discard(instance_id)
+        if instance_id in self._ids:
+            self.engine.cache.release(instance_id)
+            self._ids.discard(instance_id)
 
     def commits_partly(self) -> None:
         """Note a commit that a server may lose without its lease telling."""
