@@ -7,11 +7,13 @@ import subprocess
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
 
 import wfq as wf
+from tests.groups import ClusterGroup
 from tests.ports import free_port
 from tests.servers import LocalServer, command_client, find_binary, poll
 from wfq.checker import check_namespace
@@ -139,6 +141,20 @@ def test_the_user_of_the_documentation_can_do_the_work_and_no_more(
         for refused in (["FLUSHALL"], ["KEYS", "*"], ["GET", "other"], ["CONFIG", "GET", "*"]):
             with pytest.raises(redis.ResponseError, match=r"(?i)no permission|can't access|NOPERM"):
                 client.execute_command(*refused)
+
+
+def test_the_same_user_can_do_the_work_on_every_node_of_a_cluster(cluster: ClusterGroup) -> None:
+    for node in cluster.masters:
+        node.ask("ACL", "SETUSER", "wfq", "on", ">ch@ose/one", *acl_rule().split())
+    url = cluster.url.replace("://", f"://wfq:{quote('ch@ose/one', safe='')}@")
+
+    try:
+        ids = leave_waiting(url, 10)
+        check(url)
+        finish(url, ids)
+    finally:
+        for node in cluster.masters:
+            node.ask("ACL", "DELUSER", "wfq")
 
 
 @pytest.fixture

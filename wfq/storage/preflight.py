@@ -27,9 +27,9 @@ COMMANDS = (
     "xreadgroup", "xrevrange", "xtrim", "zadd", "zcard", "zcount", "zrange", "zrangebyscore",
     "zrank", "zrem", "zremrangebyscore", "zrevrangebyscore", "zscore",
 )  # fmt: skip
-#: What only `weaknesses`, listeners to patterns, ``wfq doctor --deep``, and on a cluster the
-#: schedulers, use.
-OPTIONAL = ("info", "psubscribe", "punsubscribe", "scan", "type")
+#: What only `weaknesses`, listeners to patterns, ``wfq doctor --deep``, and on a cluster everybody
+#: (the slots) and schedulers, use.
+OPTIONAL = ("cluster|slots", "info", "psubscribe", "punsubscribe", "scan", "type")
 
 #: Asks the server itself, so that nothing is written and nothing half done.
 _CHECK = """
