@@ -55,6 +55,7 @@ class Decisions:
         "_encode",
         "_patches",
         "_plain",
+        "_seed",
         "_short",
         "_uuids",
         "actions",
@@ -80,21 +81,22 @@ class Decisions:
         "parent",
         "recorded",
         "replaying",
-        "seed",
         "suspended",
         "version",
     )
 
     def __init__(self, instance_id: str, birth: Record, host: Host) -> None:
-        extra = birth[B_EXTRA] or {}
         self.id = instance_id
         self.inc: str = birth[B_INC]
         self.gen: int = birth[B_GEN]
         self.name: str = birth[B_NAME]
         self.parent: list[Any] | None = birth[B_PARENT]
-        self.version: str | None = extra.get("version")
-        # A rerun keeps the seed of the run whose decisions it repeats.
-        self.seed: str = extra.get("seed") or f"{instance_id}:{self.inc}:{self.gen}"
+        self.version: str | None = None
+        #: A rerun keeps the seed of the run whose decisions it repeats.
+        self._seed: str | None = None
+        extra = birth[B_EXTRA]
+        if extra:
+            self.version, self._seed = extra.get("version"), extra.get("seed")
         self.host = host
         self.open: dict[int, OpenTask] = {}
         self.mailbox: Mailbox | None = None
@@ -114,7 +116,7 @@ class Decisions:
         # The current turn.
         self.now_ms: int = birth[B_CREATED]
         self.nonce = ""
-        self.actions: list[Action] = []
+        self.actions: list[Action] = _NO_ACTIONS
         self.limit = -1
         self.dying = False
         #: The generation's history is at its limit: it may only end, or continue as new.
@@ -123,6 +125,11 @@ class Decisions:
         self.cancelled: list[tuple[int, str]] | tuple[()] = ()
         self.handed = 0
         self._custom_at: int | None = None
+
+    @property
+    def seed(self) -> str:
+        """What random numbers and UUIDs are made from; few instances ask for any."""
+        return self._seed or f"{self.id}:{self.inc}:{self.gen}"
 
     # -- the turn's frame, called by the instance
 

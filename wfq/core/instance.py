@@ -75,8 +75,11 @@ class Instance(Intake):
 
         Returns whether it waits for a worker that has its code.
         """
-        version, begun = _version_of(records)
-        self._decisions.version = version
+        if len(records) == 1:
+            version, begun = self._decisions.version, False
+        else:
+            version, begun = _version_of(records)
+            self._decisions.version = version
         waits = False
         if stalled is None:
             asked = "" if begun and version is None else version

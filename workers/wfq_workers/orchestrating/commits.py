@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import orjson
@@ -35,12 +35,13 @@ from wfq.errors import TurnTooLarge
 from wfq.storage import timers
 from wfq.storage.keys import Namespace
 from wfq.storage.partitions import DISPATCH_BATCH, SHORT, DispatchMessage, InstanceCommit
+from wfq.storage.scripts import Argument
 from wfq.tracing import TRACE
 from wfq_workers.orchestrating.posting import Posting
 from wfq_workers.tracing import Tracer, given_to
 
 #: The activities of one turn, in the order of its tasks.
-Messages = list[DispatchMessage]
+Messages = Sequence[DispatchMessage]
 
 
 class Draft(InstanceCommit):
@@ -49,26 +50,32 @@ class Draft(InstanceCommit):
     __slots__ = ("cursor", "ended", "rest")
 
     def __init__(
-        self, instance_id: str, incarnation: str, turns_before: int | None, record: bytes
+        self,
+        instance_id: str,
+        incarnation: str,
+        turns_before: int | None,
+        record: bytes,
+        letters: str,
+        operations: list[Argument],
     ) -> None:
         # Spelled out instead of super().__init__(): one is made for every turn.
         self.instance_id = instance_id
         self.incarnation = incarnation
         self.turns_before = turns_before
         self.record = record
-        self.letters = ""
-        self.operations = []
+        self.letters = letters
+        self.operations = operations
         #: Whether the instance has ended.
         self.ended = False
         #: Activities beyond the first `DISPATCH_BATCH`, and the cursor that the commit leaves.
-        self.rest: Messages = []
+        self.rest: Messages = ()
         self.cursor = ""
 
 
 def created_ms(birth: Record) -> int:
     """When the instance was first started, over all its generations."""
-    extra: dict[str, Any] = birth[B_EXTRA] or {}
-    return int(extra.get("created") or birth[B_CREATED])
+    extra: dict[str, Any] | None = birth[B_EXTRA]
+    return int((extra and extra.get("created")) or birth[B_CREATED])
 
 
 class CommitWriter(Posting):
@@ -126,7 +133,7 @@ class CommitWriter(Posting):
             # As in a turn record; one of an earlier generation means nothing any more.
             extra = {k: v for k, v in (turn.birth[B_EXTRA] or {}).items() if k != "pos"}
             turn.birth[B_EXTRA] = {**extra, "pos": position} if position else extra
-        part = Draft(instance.id, instance.inc, turns_before, record)
+        part = Draft(instance.id, instance.inc, turns_before, record, "", [])
         part.ended = turn.status in FINAL
         if turn.actions:
             self._actions(part, instance, turn, inline)
@@ -177,23 +184,22 @@ class CommitWriter(Posting):
         record = orjson.dumps([TURN, turn.now_ms, nonce, events, actions, extra])
         if len(record) > self._most_bytes:
             self._measure(instance, turn)
-        draft = Draft(instance.id, instance.inc, turns_before, record)
+        instance_id, inc = instance.id, instance.inc
         if len(actions) == len(inline):
-            pass  # all of them were run here
-        elif len(actions) != 1 or actions[0][0] != SCHEDULE_TASK or actions[0][4] is not None:
+            return Draft(instance_id, inc, turns_before, record, "", [])  # all were run here
+        if len(actions) != 1 or actions[0][0] != SCHEDULE_TASK or actions[0][4] is not None:
+            draft = Draft(instance_id, inc, turns_before, record, "", [])
             self._actions(draft, instance, turn, inline)
+            return draft
+        action, queue = actions[0], self._queue
+        if self._tracer is None and not instance.birth[B_EXTRA]:
+            run = f"{inc}.{instance.gen}"
+            message = orjson.dumps([nonce, 1, turn.now_ms, queue, run, action, None])
         else:
-            action, queue = actions[0], self._queue
-            if self._tracer is None and not instance.birth[B_EXTRA]:
-                run = f"{instance.inc}.{instance.gen}"
-                message = orjson.dumps([nonce, 1, turn.now_ms, queue, run, action, None])
-            else:
-                message = orjson.dumps(self.message(instance, action, turn))
-            if self._is_short(queue, action[2]):
-                draft.letters, draft.operations = "a", [message]
-            else:
-                draft.letters, draft.operations = "A", [queue, message]
-        return draft
+            message = orjson.dumps(self.message(instance, action, turn))
+        if self._is_short(queue, action[2]):
+            return Draft(instance_id, inc, turns_before, record, "a", [message])
+        return Draft(instance_id, inc, turns_before, record, "A", [queue, message])
 
     def plain_end(
         self,
@@ -208,16 +214,18 @@ class CommitWriter(Posting):
         Spelled out for the same reason as `plain`: so nearly every instance ends.
         Raises: TurnTooLarge.
         """
-        actions = turn.actions
+        actions, now_ms = turn.actions, turn.now_ms
         extra = None if turn.steps is None else {STEPS: turn.steps}
-        record = orjson.dumps([TURN, turn.now_ms, turn.nonce, turn.events, actions, extra])
+        record = orjson.dumps([TURN, now_ms, turn.nonce, turn.events, actions, extra])
         if len(record) > self._most_bytes:
             self._measure(instance, turn)
-        draft = Draft(instance.id, instance.inc, turns_before, record)
-        draft.ended = True
-        if len(actions) > len(inline) + 1:
+        if len(actions) == len(inline) + 1:
+            draft = Draft(instance.id, instance.inc, turns_before, record, "f", [created, now_ms])
+        else:
+            draft = Draft(instance.id, instance.inc, turns_before, record, "", [])
             self._actions(draft, instance, turn, inline)
-        draft.add("f", created, turn.now_ms)
+            draft.add("f", created, now_ms)
+        draft.ended = True
         return draft
 
     def _measure(self, instance: Instance, turn: Turn) -> None:
@@ -246,7 +254,7 @@ class CommitWriter(Posting):
         nonce, now_ms = turn.nonce, turn.now_ms
         # An ended run sets no timers; what it scheduled without waiting still runs.
         waits = not turn.ended
-        dispatched: Messages = []
+        dispatched: list[DispatchMessage] = []
         extra = self._trace(instance)
         skipped = 0
         for index, action in enumerate(turn.actions):
