@@ -287,7 +287,11 @@ def test_autoscalers_ask_for_metrics_that_the_server_has() -> None:
         assert one["spec"]["scaleTargetRef"]["name"] in pods()
         (trigger,) = one["spec"]["triggers"]
         assert trigger["type"] == "prometheus"
-        assert set(trigger["metadata"]) == {"serverAddress", "query", "threshold"}
+        assert set(trigger["metadata"]) == {
+            "serverAddress", "query", "threshold", "ignoreNullValues",
+        }  # fmt: skip
+        # The server tells no figures while it cannot ask Redis; that must not scale anything down.
+        assert trigger["metadata"]["ignoreNullValues"] == "false"
         assert float(trigger["metadata"]["threshold"]) > 0
         metrics = re.findall(r"wfq_\w+", trigger["metadata"]["query"])
         assert metrics
