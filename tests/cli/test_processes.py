@@ -257,6 +257,18 @@ def test_a_namespace_of_a_newer_release_is_refused(wfq: Cli, valkey_url: str, co
     assert f"schema {SCHEMA + 1}, this wfq reads up to {SCHEMA}; upgrade wfq" in line
 
 
+@pytest.mark.parametrize(
+    "damage", [{"schema": "one"}, {"partitions": "x"}, {"partitions": 0}], ids=str
+)
+def test_a_damaged_namespace_is_one_line(
+    wfq: Cli, valkey_url: str, damage: dict[str, str | int]
+) -> None:
+    with command_client(valkey_url) as client:
+        client.hset(Namespace().meta, mapping={"schema": 1, "partitions": 16, **damage})
+
+    assert "its key wfq:{default}:meta is damaged" in wfq.fails(2, "list")
+
+
 def test_a_port_that_is_taken_is_one_line(wfq: Cli) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -54,11 +54,17 @@ async def open_namespace_async(
 
 
 def _checked(name: str, found: list[bytes | None]) -> Namespace:
-    schema, partitions = int(found[0] or 0), int(found[1] or 0)
+    try:
+        schema, partitions = int(found[0] or 0), int(found[1] or 0)
+    except ValueError:
+        schema, partitions = 0, 0
     if schema > SCHEMA:
         raise SchemaMismatch(
             f"namespace {name!r} has schema {schema}, this wfq reads up to {SCHEMA}; upgrade wfq"
         )
+    if partitions < 1:
+        meta = Namespace(name, 1).meta
+        raise SchemaMismatch(f"namespace {name!r}: its key {meta} is damaged; restore a backup")
     return Namespace(name, partitions)
 
 
