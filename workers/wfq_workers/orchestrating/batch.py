@@ -273,10 +273,6 @@ class Batch:
                         if is_first:
                             self._started.append(instance.name)
                         continue
-                elif turn.is_plain_end and not stays:
-                    created = cached.created_ms
-                    draft = writer.plain_end(instance, turn, turns_before, created, here)
-                    self._after(cached, turn)
                 else:
                     draft = writer.draft(
                         instance, turn, turns_before=turns_before, nonce=nonce,

@@ -114,11 +114,14 @@ class CommitWriter(Posting):
         """The part of one turn; None when it leaves nothing to write.
 
         `position` is given where the batch's entries stay in the stream: queue, entry id and
-        field of the last event consumed, for the next owner to skip. `inline` are tasks that are
-        run here, and have no entry. Raises: TurnTooLarge.
+        field of the last event consumed, for the next owner to skip. `inline` are those tasks of
+        the turn that were run here, and have no entry. Raises: TurnTooLarge.
         """
-        if turn.plain and position is None:
-            return self.plain(instance, turn, turns_before, inline)
+        if position is None:
+            if turn.plain:
+                return self.plain(instance, turn, turns_before, inline)
+            if turn.is_plain_end:
+                return self._plain_end(instance, turn, turns_before, created, inline)
         record = b""
         if not turn.empty and turn.status != CONTINUED:
             document = turn.record()
@@ -201,19 +204,15 @@ class CommitWriter(Posting):
             return Draft(instance_id, inc, turns_before, record, "a", [message])
         return Draft(instance_id, inc, turns_before, record, "A", [queue, message])
 
-    def plain_end(
+    def _plain_end(
         self,
         instance: Instance,
         turn: Turn,
         turns_before: int | None,
         created: int,
-        inline: Collection[int] = (),
+        inline: Collection[int],
     ) -> Draft:
-        """What `draft` returns for a turn that `is_plain_end`, where no entry stays.
-
-        Spelled out for the same reason as `plain`: so nearly every instance ends.
-        Raises: TurnTooLarge.
-        """
+        """What `draft` returns for a turn that `is_plain_end`: so nearly every instance ends."""
         actions, now_ms = turn.actions, turn.now_ms
         extra = None if turn.steps is None else {STEPS: turn.steps}
         record = orjson.dumps([TURN, now_ms, turn.nonce, turn.events, actions, extra])

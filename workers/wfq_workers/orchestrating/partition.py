@@ -116,9 +116,8 @@ class OwnedPartition:
 
     def release(self, instance_id: str) -> None:
         """Forget an instance that has ended."""
-        if instance_id in self._ids:
-            self.engine.cache.release(instance_id)
-            self._ids.discard(instance_id)
+        self.engine.cache.release(instance_id)
+        self._ids.discard(instance_id)
 
     def commits_partly(self) -> None:
         """Note a commit that a server may lose without its lease telling."""
