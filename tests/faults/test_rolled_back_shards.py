@@ -312,6 +312,28 @@ def test_a_child_whose_shard_forgot_that_it_was_terminated_is_told_again(scene: 
     scene.check()
 
 
+def test_a_child_in_between_ends_with_its_parent_and_not_by_its_own_child(scene: Scene) -> None:
+    """Both are torn: nobody told it that its own child has ended with it, either."""
+    root, leaf = scene.beside_the_parent(2)
+    middle = scene.child
+    scene.client.schedule_new_workflow("grandparent", input=[middle, leaf], instance_id=root)
+    poll(lambda: len(scene.records(root)) > 1, 20)
+    scene.client.raise_workflow_event(root, "begin", data=1)
+    scene.child_runs()
+    poll(lambda: len(scene.records(leaf)) > 1, 20)
+    before = scene.snapshot(middle)
+    scene.client.terminate_workflow(root)
+    for one in (root, middle, leaf):
+        poll(lambda one=one: scene.status(one) == "TERMINATED", 20)  # type: ignore[misc]
+    scene.go_back(middle, before)
+    assert scene.status(middle) == "RUNNING"
+
+    scene.reconciled_until(lambda: scene.status(middle) != "RUNNING")
+
+    assert scene.status(middle) == "TERMINATED"
+    scene.check()
+
+
 def test_a_child_that_outlives_its_parent_on_purpose_is_left_alone(scene: Scene) -> None:
     scene.begin()
     scene.child_runs()
