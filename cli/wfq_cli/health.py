@@ -16,7 +16,7 @@ from itertools import chain, islice, product
 from typing import Any
 
 from wfq.apps import load_app
-from wfq.errors import ConfigurationError, StorageError
+from wfq.errors import ConfigurationError, StorageError, StorageUnavailable
 from wfq.storage import membership, scripts
 from wfq.storage.activities import GROUP
 from wfq.storage.figures import figures
@@ -185,6 +185,8 @@ def _scripts(session: Session, nodes: list[Node]) -> Row:
         calls = [figures(namespace, number, ()) for number in range(namespace.partitions)]
         for call in calls if len(nodes) > 1 else calls[:1]:
             session.link.run(call)
+    except StorageUnavailable as exc:
+        return row("scripts", "unknown", f"they cannot be tried everywhere: {exc}")
     except Exception as exc:
         return row("scripts", "wrong", f"they are refused: {exc}; nothing works without them")
     return row("scripts", "ok", f"{len(scripts.ALL)} scripts")
@@ -207,8 +209,11 @@ def _streams(session: Session, workers: list[WorkerInfo]) -> Iterator[Row]:
         commands += [("XLEN", key), ("XINFO", "CONSUMERS", key, GROUP)]
     replies = session.link.try_commands(commands)
     alive = {info.worker_id for info in workers}
-    lacking, held, gone = 0, 0, set()
+    silent, lacking, held, gone = 0, 0, 0, set()
     for length, consumers in zip(replies[::2], replies[1::2], strict=True):
+        if isinstance(length, StorageError):
+            silent += 1
+            continue
         if not isinstance(consumers, list):
             lacking += bool(length)
             continue
@@ -220,6 +225,8 @@ def _streams(session: Session, workers: list[WorkerInfo]) -> Iterator[Row]:
     if lacking:
         detail = f"{lacking} streams of activities have no group; a worker of theirs makes it"
         yield row("groups", "warning", detail)
+    elif silent:
+        yield row("groups", "unknown", f"{silent} of {len(keys)} streams of activities are away")
     else:
         yield row("groups", "ok", f"{len(keys)} streams of activities")
     if gone:

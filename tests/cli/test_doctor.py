@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -12,6 +13,8 @@ import redis
 from tests.cli.conftest import Cli
 from tests.groups import ClusterGroup
 from tests.servers import command_client
+from wfq.errors import StorageUnavailable
+from wfq.storage import membership
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq.storage.membership import WorkerInfo, register_worker
@@ -135,6 +138,29 @@ def test_doctor_names_a_node_that_does_not_answer() -> None:
     assert row["result"] == "wrong"
     assert row["detail"].startswith("127.0.0.1:1: no answer: ")
     assert not node.answers
+
+
+def test_doctor_blames_nothing_for_a_node_that_is_away(
+    wfq: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away = StorageUnavailable("cannot reach 127.0.0.1:1")
+    monkeypatch.setattr(membership, "known_queues", lambda *_: ["default"])
+    monkeypatch.setattr(SyncLink, "try_commands", lambda _, commands: [away] * len(commands))
+    monkeypatch.setattr(health, "figures", lambda *_: away)
+
+    def run(_link: SyncLink, call: object) -> object:
+        if call is away:
+            raise away
+        return run_well(_link, call)
+
+    run_well: Any = SyncLink.run
+    monkeypatch.setattr(SyncLink, "run", run)
+
+    found = {row["check"]: row for row in wfq.rows("doctor")}
+
+    assert (found["groups"]["result"], found["scripts"]["result"]) == ("unknown", "unknown")
+    assert found["groups"]["detail"] == "16 of 16 streams of activities are away"
+    assert found["scripts"]["detail"].endswith("cannot reach 127.0.0.1:1")
 
 
 def test_doctor_tells_of_replicas() -> None:
