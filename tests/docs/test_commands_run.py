@@ -76,6 +76,7 @@ def nothing_is_paid_twice(outcome):
 pytestmark = [pytest.mark.processes, pytest.mark.slow, pytest.mark.timeout(180)]
 
 
+@pytest.mark.long
 def test_commands_about_an_instance_work(shown: Shown, terminal: Terminal) -> None:
     (terminal.directory / "app.py").write_text(APP)
     dev, *others = shown.of()
@@ -93,6 +94,7 @@ def test_commands_about_an_instance_work(shown: Shown, terminal: Terminal) -> No
     assert (terminal.directory / "release.svg").read_text().startswith("<svg")
 
 
+@pytest.mark.long
 def test_the_patterns_run_as_they_are_shown(shown: Shown, terminal: Terminal) -> None:
     for block in shown.of():
         terminal.enter(f"wfq dev {_example(block)}")
@@ -100,6 +102,7 @@ def test_the_patterns_run_as_they_are_shown(shown: Shown, terminal: Terminal) ->
         terminal.stop()
 
 
+@pytest.mark.long
 def test_the_examples_of_the_reference_work(shown: Shown, terminal: Terminal) -> None:
     (terminal.directory / "app.py").write_text(CLI_APP)
     (terminal.directory / "answer.json").write_text('{"approved": true}')

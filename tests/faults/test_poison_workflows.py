@@ -181,7 +181,7 @@ def _is_dead(worker: Spawned) -> bool:
     return not worker.alive
 
 
-@pytest.mark.parametrize("name", ["spin", "spin_in_loading"])
+@pytest.mark.parametrize("name", [pytest.param("spin", marks=pytest.mark.long), "spin_in_loading"])
 def test_code_that_never_gives_back_does_not_hold_its_partition(
     fleet: Fleet, flag: Path, name: str
 ) -> None:
