@@ -41,6 +41,7 @@ def test_the_first_screen_says_what_it_is_and_how_to_try_it() -> None:
         assert words in screen
 
 
+@pytest.mark.long
 @pytest.mark.processes
 @pytest.mark.slow
 @pytest.mark.timeout(240)

@@ -62,6 +62,7 @@ def test_its_tests_pass(shown: Shown, tmp_path: Path) -> None:
     assert f"{count} passed" in done.stdout, done.stdout + done.stderr
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_its_commands_do_what_they_say(shown: Shown, terminal: Terminal) -> None:
     write(on(PAGE, "python"), terminal.directory)

@@ -143,6 +143,7 @@ def test_the_user_of_the_documentation_can_do_the_work_and_no_more(
                 client.execute_command(*refused)
 
 
+@pytest.mark.long
 def test_the_same_user_can_do_the_work_on_every_node_of_a_cluster(cluster: ClusterGroup) -> None:
     for node in cluster.masters:
         node.ask("ACL", "SETUSER", "wfq", "on", ">ch@ose/one", *acl_rule().split())

@@ -121,6 +121,7 @@ def stalled(fleet: Fleet, instance_id: str) -> str:
     return (state.stalled_reason or "?") if state.runtime_status.name == "STALLED" else ""
 
 
+@pytest.mark.long
 def test_an_instance_that_kills_its_workers_is_set_aside(fleet_for: FleetFor) -> None:
     fleet = fleet_for(APP)
     fleet.worker("activity", "scheduler")

@@ -134,6 +134,7 @@ def test_the_owner_may_be_killed_while_others_work(store: Path, processes: Proce
     assert other.log().split()[1] == pid
 
 
+@pytest.mark.long
 @pytest.mark.processes
 @pytest.mark.slow
 def test_opening_and_closing_all_the_time_loses_nothing(store: Path, processes: Processes) -> None:

@@ -116,6 +116,7 @@ def test_messages_pass_those_for_a_node_that_is_away(scene: Scene) -> None:
     poll(lambda: scene.waiting() == 0, 10)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["killed", "hung"])
 def test_what_is_held_goes_before_what_comes_later(scene: Scene, how: str) -> None:
     """A receiver takes nothing below what it has applied: the oldest must go first."""

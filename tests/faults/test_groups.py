@@ -109,6 +109,7 @@ def test_work_goes_on_at_the_promoted_replica(
     fleet.close()
 
 
+@pytest.mark.long
 def test_a_node_without_a_replica_holds_up_only_its_own_partitions(
     lone_cluster: ClusterGroup, cluster_fleet_for: FleetFor, processes: Processes
 ) -> None:

@@ -126,6 +126,7 @@ def test_a_group_that_lost_writes_goes_on_from_what_is_left(
     fleet.close()
 
 
+@pytest.mark.long
 def test_a_shard_that_lost_writes_is_reconciled_with_the_others(
     wide: ClusterGroup, cluster_fleet_for: FleetFor, processes: Processes
 ) -> None:

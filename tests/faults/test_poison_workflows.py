@@ -111,6 +111,7 @@ def serve(fleet: Fleet, ids: list[str]) -> None:
     assert [fleet.output(i) for i in ids] == [2 * n for n in range(len(ids))]
 
 
+@pytest.mark.long
 def test_an_instance_that_kills_its_workers_kills_no_later_owner(fleet: Fleet, flag: Path) -> None:
     flag.touch()
     fleet.client.schedule_new_workflow("poison", instance_id="poison")
@@ -144,6 +145,7 @@ def test_a_set_aside_instance_is_tried_again_when_somebody_resumes_it(
     assert fleet.output("poison") == "went"
 
 
+@pytest.mark.long
 def test_an_instance_that_kills_whoever_loads_it_is_found_out(fleet: Fleet, flag: Path) -> None:
     before = fleet.worker("orchestrator")
     fleet.client.schedule_new_workflow("poison", instance_id="poison")

@@ -190,6 +190,7 @@ def test_a_parent_that_forgot_its_live_child_finds_it_again(scene: Scene) -> Non
     scene.check()
 
 
+@pytest.mark.long
 def test_a_child_that_ends_before_it_notes_its_adoption_tells_its_parent(scene: Scene) -> None:
     """Nobody reconciles here: what the child tells must be right the first time."""
     before = scene.snapshot(scene.parent)
@@ -219,6 +220,7 @@ def test_a_child_that_ends_before_it_notes_its_adoption_tells_its_parent(scene: 
     scene.check()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("ended", [False, True], ids=["live", "ended"])
 @pytest.mark.parametrize("near", [False, True], ids=["far", "near"])
 def test_a_parent_that_is_decided_again_itself_finds_its_child(
@@ -251,6 +253,7 @@ def test_a_parent_that_is_decided_again_itself_finds_its_child(
     scene.check()
 
 
+@pytest.mark.long
 def test_a_parent_that_forgot_its_finished_child_gets_its_outcome(scene: Scene) -> None:
     before = scene.snapshot(scene.parent)
     scene.begin()
@@ -266,6 +269,7 @@ def test_a_parent_that_forgot_its_finished_child_gets_its_outcome(scene: Scene) 
     scene.check()
 
 
+@pytest.mark.long
 def test_a_parent_that_decides_otherwise_gets_another_child(scene: Scene) -> None:
     before = scene.snapshot(scene.parent)
     scene.begin(1)
@@ -282,6 +286,7 @@ def test_a_parent_that_decides_otherwise_gets_another_child(scene: Scene) -> Non
     scene.check()
 
 
+@pytest.mark.long
 def test_a_parent_that_forgot_an_outcome_is_told_again(scene: Scene) -> None:
     scene.begin()
     scene.child_runs()
@@ -297,6 +302,7 @@ def test_a_parent_that_forgot_an_outcome_is_told_again(scene: Scene) -> None:
     scene.check()
 
 
+@pytest.mark.long
 def test_a_child_whose_shard_forgot_that_it_was_terminated_is_told_again(scene: Scene) -> None:
     scene.begin()
     scene.child_runs()
@@ -312,6 +318,7 @@ def test_a_child_whose_shard_forgot_that_it_was_terminated_is_told_again(scene: 
     scene.check()
 
 
+@pytest.mark.long
 def test_a_child_in_between_ends_with_its_parent_and_not_by_its_own_child(scene: Scene) -> None:
     """Both are torn: nobody told it that its own child has ended with it, either."""
     root, leaf = scene.beside_the_parent(2)
@@ -334,6 +341,7 @@ def test_a_child_in_between_ends_with_its_parent_and_not_by_its_own_child(scene:
     scene.check()
 
 
+@pytest.mark.long
 def test_a_child_that_outlives_its_parent_on_purpose_is_left_alone(scene: Scene) -> None:
     scene.begin()
     scene.child_runs()
@@ -362,6 +370,7 @@ def test_a_child_that_its_shard_forgot_is_started_again(scene: Scene) -> None:
     scene.check()
 
 
+@pytest.mark.long
 def test_a_child_whose_shard_went_back_while_it_ran_goes_on_from_there(scene: Scene) -> None:
     scene.begin()
     scene.child_runs()

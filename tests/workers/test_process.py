@@ -200,6 +200,7 @@ def test_an_activity_that_kills_its_worker_is_given_up_and_others_go_on(
     assert lines(path).count(poison) == 2
 
 
+@pytest.mark.long
 def test_of_all_that_a_dying_worker_holds_only_what_kills_it_is_given_up(
     shop: Shop, workers: Workers, tmp_path: Path
 ) -> None:
