@@ -14,24 +14,36 @@ from benchmarks.stage import Outcome, Stage
 from benchmarks.suite import Case, Units
 from tests.servers import ROOT
 
-#: Client processes that start workflows one by one, and how many asyncio ones do so at once.
-CLIENTS, AT_ONCE = 3, 50
+#: Client processes that start workflows one by one; how many threads of each do so at once, and
+#: how many coroutines.
+CLIENTS, THREADS, COROUTINES = 3, 4, 50
 
 _UNITS: Units = {"full": 20_000, "quick": 6_000, "tiny": 60}
 
 _CLIENT = """
-import sys
+import sys, threading
 import wfq as wf
 from benchmarks.app import empty
+
 client = wf.WorkflowClient(redis_url=sys.argv[1])
 client.ping()
 print("ready", flush=True)
 sys.stdin.readline()
-for number in range(int(sys.argv[2])):
-    client.schedule_new_workflow(empty, input=number)
+count, threads = int(sys.argv[2]), %d
+
+def one_by_one(first):
+    for number in range(first, count, threads):
+        client.schedule_new_workflow(empty, input=number)
+
+others = [threading.Thread(target=one_by_one, args=(n,)) for n in range(1, threads)]
+for other in others:
+    other.start()
+one_by_one(0)
+for other in others:
+    other.join()
 """
 
-#: The same in a service: requests that come at the same time, on one event loop.
+#: The same on one event loop.
 _ASYNC_CLIENT = """
 import asyncio, sys
 import wfq.aio
@@ -61,7 +73,7 @@ def start_batched(stage: Stage, units: int) -> Outcome:
     return Outcome(time.perf_counter() - begun)
 
 
-def start_single(stage: Stage, units: int, *, program: str = _CLIENT) -> Outcome:
+def start_single(stage: Stage, units: int, *, program: str) -> Outcome:
     """One call an instance, from several client processes at once."""
     share = units // CLIENTS
     clients = [
@@ -93,13 +105,16 @@ CASES = [
         "W4", "empty, batched starts", TWO_AND_TWO, start_batched, _UNITS,
         targets=(Target("rate", goal=40_000, floor=25_000),),
     ),
-    Case(
-        "W4", f"empty, single starts by {CLIENTS} clients", ONE, start_single, _UNITS,
-        targets=(Target("rate", goal=20_000, floor=12_000),), warm_up=0,
-    ),
-    Case(
-        "W4", f"empty, single starts by {CLIENTS} asyncio clients", ONE,
-        partial(start_single, program=_ASYNC_CLIENT % AT_ONCE), _UNITS,
-        targets=(Target("rate", goal=20_000, floor=12_000),), warm_up=0,
+    *(
+        Case(
+            "W4", f"empty, single starts by {CLIENTS} {who}", ONE,
+            partial(start_single, program=program), _UNITS,
+            targets=(Target("rate", goal=20_000, floor=12_000),), warm_up=0,
+        )
+        for who, program in (
+            ("clients", _CLIENT % 1),
+            (f"clients of {THREADS} threads", _CLIENT % THREADS),
+            ("asyncio clients", _ASYNC_CLIENT % COROUTINES),
+        )
     ),
 ]  # fmt: skip

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from wfq.storage import membership
+from wfq.storage import activities, membership
 from wfq.storage.keys import Namespace
 from wfq.storage.link import SyncLink
 from wfq_workers.orchestrating import ownership
@@ -24,9 +24,10 @@ class Member:
     def __init__(self, link: SyncLink, namespace: Namespace, name: str, wanted: range) -> None:
         self.link, self.namespace = link, namespace
         self.lane = SimpleNamespace(wanted=frozenset(wanted), owned={}, takes=lambda _: True)
+        self.short = ShortActivities("default")
         engine: Any = SimpleNamespace(
             worker_id=name, namespace=namespace, queue="default", lease_ms=LEASE_MS,
-            clock=SimpleNamespace(set=lambda _: None), short=ShortActivities(),
+            clock=SimpleNamespace(set=lambda _: None), short=self.short,
             other_queues=OtherQueues(),
             now_ms=lambda: membership.server_now_ms(link),
         )  # fmt: skip
@@ -98,5 +99,24 @@ def test_what_was_adopted_from_a_late_member_goes_back(
             both()
         assert (first.count, second.count) == (8, 8)
         assert not first.lane.wanted & second.lane.wanted
+    finally:
+        link.close()
+
+
+def test_an_orchestrator_that_has_run_nothing_knows_the_short_activities(valkey_url: str) -> None:
+    link = SyncLink(valkey_url)
+    try:
+        namespace = membership.open_namespace(link, "short-known")
+        now_ms = membership.server_now_ms(link)
+        for command in activities.announce_commands(
+            namespace, "default", short=["add"], long=[], now_ms=now_ms
+        ):
+            link.command(*command)
+        member = Member(link, namespace, "a", range(16))
+        member.tick()
+        assert member.short.has("default", "add")
+        assert not member.short.has("default", "multiply")
+        # Of another queue it is known once it was asked about.
+        assert not member.short.has("elsewhere", "add")
     finally:
         link.close()

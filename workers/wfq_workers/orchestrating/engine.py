@@ -206,11 +206,12 @@ class TurnWatch:
 class ShortActivities:
     """The activities that workers found to be short: several may share a stream entry.
 
-    Only a hint: read now and then by the thread that deals partitions.
+    Only a hint: read now and then by the thread that deals partitions. Of its own queue an
+    orchestrator asks from the beginning, so that its first turn shares entries already.
     """
 
-    def __init__(self) -> None:
-        self._names: dict[str, frozenset[str]] = {}
+    def __init__(self, own_queue: str) -> None:
+        self._names: dict[str, frozenset[str]] = {own_queue: frozenset()}
 
     def has(self, queue: str, name: str) -> bool:
         """Whether the activity is known to be short; a queue is asked about from now on."""
@@ -273,13 +274,16 @@ class Engine:
     counts: TurnCounts = field(default_factory=TurnCounts)
     #: Activities that are run within the turn; None where the program has none.
     inline: InlineActivities | None = None
-    short: ShortActivities = field(default_factory=ShortActivities)
+    short: ShortActivities = field(init=False)
     other_queues: OtherQueues = field(default_factory=OtherQueues)
     #: None where the program does not use OpenTelemetry.
     tracer: Tracer | None = field(default_factory=find_tracer)
     _counter: itertools.count[int] = field(default_factory=itertools.count)
     #: Servers that know the scripts.
     _taught: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.short = ShortActivities(self.queue)
 
     def nonce(self, token: str) -> str:
         """A name for a turn that no other turn has, in this or any lost future."""
