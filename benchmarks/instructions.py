@@ -23,7 +23,7 @@ import orjson
 
 from benchmarks.app import app
 from benchmarks.server import OPTIONS
-from tests.servers import Kind, find_binary, poll
+from tests.servers import Kind, command_client, find_binary, poll
 from wfq.core.instance import Instance
 from wfq.core.ports import Host
 from wfq.management.ids import new_instance_id
@@ -184,6 +184,7 @@ def measure(rounds: int, kind: Kind, keep: Path | None = None) -> dict[str, floa
     """Thousands of instructions a workflow, by phase."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        url = f"unix://{folder}/s"
         process = subprocess.Popen(
             [
                 "valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out",
@@ -194,8 +195,10 @@ def measure(rounds: int, kind: Kind, keep: Path | None = None) -> dict[str, floa
             cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            poll((folder / "s").exists, 60)
-            chains = Chains(f"unix://{folder}/s")
+            # The socket's file is there before anybody listens on it, under Valgrind for long.
+            with command_client(url) as client:
+                poll(client.ping, 60)
+            chains = Chains(url)
             chains.round(no_phase)
             meter = Meter(chains.send, folder)
             for _ in range(rounds):

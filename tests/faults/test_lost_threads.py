@@ -53,4 +53,4 @@ def test_a_thread_of_the_user_may_die(program: Path, processes: Processes) -> No
     worker = processes.python(program, "of-the-user")
     worker.wait_for_log("ZeroDivisionError: a bug")
 
-    assert worker.stop() == 0
+    assert worker.stop() == 0, worker.log()
