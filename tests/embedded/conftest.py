@@ -17,16 +17,17 @@ from wfq.storage import embedded_watch
 
 @pytest.fixture
 def store() -> Iterator[Path]:
-    """A directory with a short path; after the test nothing may run on it."""
+    """A directory with a short path; after the test nothing may run on it or beside it."""
     if find_binary("valkey") is None:
         pytest.skip(WHY_SKIPPED["valkey"])
     parent = Path(tempfile.mkdtemp(prefix="wfq-test-"))
     yield parent / ".wfq"
-    left = watcher_of(parent / ".wfq")
+    watchers = {watcher_of(lock.parent) for lock in parent.rglob(embedded_watch.WATCH_LOCK)} - {0}
     try:
-        poll(lambda: not runs(left) if left else True, 10)
+        poll(lambda: not any(map(runs, watchers)), 10)
     except AssertionError:
-        os.kill(left, signal.SIGTERM)
+        for left in filter(runs, watchers):
+            os.kill(left, signal.SIGTERM)
         raise
     finally:
         shutil.rmtree(parent)
