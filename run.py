@@ -177,8 +177,8 @@ def test(arguments: "list[str]") -> int:
     alone = ("-n", "--pdb", "--co", "--lf")
     chosen = any(word.startswith(alone) or not word.startswith("-") for word in arguments)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    # Tests wait more than they compute: a process more than there are cores.
-    count = min(8, cores + 1)
+    # Tests wait as much as they compute.
+    count = min(8, 2 * cores)
     spread = [] if chosen else ["-n", str(count), "--dist", "worksteal"]
     become(["-m", "pytest", *spread, *arguments])
 

@@ -144,19 +144,32 @@ BROKEN_SCRIPTS = {
 }
 
 
-@pytest.mark.parametrize("what", BROKEN_SCRIPTS, ids=lambda what: what.replace(" ", "-"))
-def test_a_broken_script_is_found_out(
-    valkey_url: str, monkeypatch: pytest.MonkeyPatch, what: str
-) -> None:
-    broken = BROKEN_SCRIPTS[what]
+broken_scripts = pytest.mark.parametrize(
+    "broken", BROKEN_SCRIPTS.values(), ids=[what.replace(" ", "-") for what in BROKEN_SCRIPTS]
+)
+
+
+@broken_scripts
+def test_a_broken_script_compiles(valkey_url: str, broken: Broken) -> None:
+    """One that does not would prove nothing."""
     script = mutated(getattr(scripts, broken.script), *broken.changes)
+
     with command_client(valkey_url) as client:
-        client.script_load(script.body)  # one that does not even compile would prove nothing
+        assert client.script_load(script.body) == script.sha
+
+
+@pytest.mark.long
+@broken_scripts
+def test_a_broken_script_is_found_out(
+    valkey_url: str, monkeypatch: pytest.MonkeyPatch, broken: Broken
+) -> None:
+    script = mutated(getattr(scripts, broken.script), *broken.changes)
     monkeypatch.setattr(scripts, broken.script, script)
 
     assert_found_out(valkey_url, *broken.programs, favour=broken.favour)
 
 
+@pytest.mark.long
 def test_ignoring_nonces_is_found_out(valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A completion of a lost future, or of an earlier generation, resolves today's task."""
     takes = Intake._on_completion
@@ -171,6 +184,7 @@ def test_ignoring_nonces_is_found_out(valkey_url: str, monkeypatch: pytest.Monke
     assert_found_out(valkey_url, "monitor", favour=("done", "advance"))
 
 
+@pytest.mark.long
 def test_ignoring_the_consumed_position_is_found_out(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +205,7 @@ def test_ignoring_the_consumed_position_is_found_out(
     )
 
 
+@pytest.mark.long
 def test_acknowledging_before_the_commit_is_found_out(
     valkey_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

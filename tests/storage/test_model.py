@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.storage.machine import Engine
 
-EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "10"))
 STEPS = int(os.environ.get("MODEL_STEPS", "40"))
 SHRINK = bool(os.environ.get("MODEL_SHRINK"))
 
@@ -41,3 +42,9 @@ def explore(url: str, machine: type[Engine] = Engine, *, examples: int = EXAMPLE
 
 def test_no_sequence_of_steps_breaks_an_invariant(valkey_url: str) -> None:
     explore(valkey_url)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_longer_search_breaks_none_either(valkey_url: str) -> None:
+    explore(valkey_url, examples=5 * EXAMPLES)
