@@ -9,12 +9,10 @@ from __future__ import annotations
 import argparse
 import re
 import shutil
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ import orjson
 
 from benchmarks.app import app
 from benchmarks.server import OPTIONS
-from tests.servers import Kind, command_client, find_binary, poll
+from tests.servers import Kind, LocalServer
 from wfq.core.instance import Instance
 from wfq.core.ports import Host
 from wfq.management.ids import new_instance_id
@@ -180,35 +178,28 @@ def no_phase(_name: str) -> Iterator[None]:
     yield
 
 
+class CountedServer(LocalServer):
+    """A server under callgrind, which writes to its directory."""
+
+    START_S = 60.0
+
+    def _command(self) -> list[str]:
+        return [
+            "valgrind", "--tool=callgrind", f"--callgrind-out-file={self.directory}/out",
+            "--zero-before=pingCommand", "--dump-before=echoCommand", *super()._command(),
+        ]  # fmt: skip
+
+
 def measure(rounds: int, kind: Kind, keep: Path | None = None) -> dict[str, float]:
     """Thousands of instructions a workflow, by phase."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        url = f"unix://{folder}/s"
-        process = subprocess.Popen(
-            [
-                "valgrind", "--tool=callgrind", f"--callgrind-out-file={folder}/out",
-                "--zero-before=pingCommand", "--dump-before=echoCommand",
-                str(find_binary(kind)), *OPTIONS, "--port", "0", "--unixsocket", str(folder / "s"),
-                "--dir", name, "--save", "",
-            ],
-            cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-        try:
-            # The socket's file is there before anybody listens on it, under Valgrind for long.
-            with command_client(url) as client:
-                poll(client.ping, 60)
-            chains = Chains(url)
-            chains.round(no_phase)
-            meter = Meter(chains.send, folder)
-            for _ in range(rounds):
-                chains.round(meter.phase)
-            if keep is not None:
-                for path in folder.glob("*-*"):
-                    shutil.copy(path, keep)
-        finally:
-            process.kill()
-            process.wait()
+    with closing(CountedServer(kind, OPTIONS)) as server, closing(Chains(server.url)) as chains:
+        chains.round(no_phase)
+        meter = Meter(chains.send, server.directory)
+        for _ in range(rounds):
+            chains.round(meter.phase)
+        if keep is not None:
+            for path in server.directory.glob("*-*"):
+                shutil.copy(path, keep)
     return {name: count / rounds / BATCH / 1000 for name, count in meter.found.items()}
 
 

@@ -107,6 +107,9 @@ class LocalServer:
     place for temporary files.
     """
 
+    #: Seconds in which it must answer.
+    START_S = 20.0
+
     def __init__(
         self,
         kind: Kind,
@@ -144,7 +147,7 @@ class LocalServer:
     def start(self) -> None:
         """Start the server and wait until it answers."""
         keeper = subprocess.Popen(
-            ["/bin/sh", "-c", _KEEPER, str(self.binary), *self._arguments()],
+            ["/bin/sh", "-c", _KEEPER, *self._command()],
             cwd=self.directory,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -156,7 +159,10 @@ class LocalServer:
         self.pid = int(keeper.stdout.readline())
         self._keeper = keeper
         with command_client(self.url) as client:
-            poll(client.ping, 20)
+            poll(client.ping, self.START_S)
+
+    def _command(self) -> list[str]:
+        return [str(self.binary), *self._arguments()]
 
     def _arguments(self) -> list[str]:
         fixed = ["--port", "0", "--unixsocket", self.socket, "--dir", str(self.directory)]
